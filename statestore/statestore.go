@@ -1,0 +1,218 @@
+// Package statestore is the contract of the state store: a cache of folded log prefixes, one slot for each (pipeline, shard,
+// source partition). The store may lose the last writes of a slot, or all of them, and results stay exact: every script
+// compares tokens and offsets before it changes anything, so a store that went back is found out and rebuilt from the log.
+//
+// A store only compares and keeps bytes. What the bytes of a delta mean is the business of core/pipeline.
+package statestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+)
+
+// Slot identifies the state of one source partition in one pipeline. All of it changes atomically.
+type Slot struct {
+	Pipeline  string   // fingerprint: 16 lower-case hex digits
+	Shard     int      // key shard, from 0
+	TopicID   [16]byte // Kafka's id of the topic: a recreated topic has other slots
+	Topic     string   // for messages only, not part of the identity
+	Partition int32
+}
+
+// String names the slot in messages.
+func (s Slot) String() string {
+	return fmt.Sprintf("%s/%d of pipeline %s", s.Topic, s.Partition, s.Pipeline)
+}
+
+// Token names one cut. It is unique to the call that made the cut: 128 random bits.
+type Token [16]byte
+
+// Cut (Token, Offset, Watermark): at Offset the fence went up to Watermark. No delta straddles Offset.
+type Cut struct {
+	Token     Token
+	Offset    int64
+	Watermark event.Time // event.MinTime before the first plan
+}
+
+// Meta is the head of a slot.
+type Meta struct {
+	Applied      int64      // the next offset to fold
+	MaxTime      event.Time // largest event time folded; event.MinTime if none
+	LastRecordAt event.Time // wall clock of the last commit that folded a record, or of the restore
+	Base         Cut        // the cut of the committed plan that the slot builds on
+	Top          Cut        // the newest cut; its Watermark is the fence
+}
+
+// HasCut reports whether one of the slot's two cuts has the token.
+func (m Meta) HasCut(t Token) bool { return m.Base.Token == t || m.Top.Token == t }
+
+// SliceID names one list of deltas in a slot: a slice of event time of one window definition, or a reserved list.
+type SliceID struct {
+	Window uint16     // index of the window definition in the pipeline, or one of the reserved lists below
+	Start  event.Time // 0 for the reserved lists
+}
+
+// Reserved lists. Stores treat them like any other list of deltas; a Restore's Refused goes to ListRefused.
+const (
+	ListRefused uint16 = 0xFFFD // offsets refused by the session definitions
+	ListOutbox  uint16 = 0xFFFE // references to late and failed records
+	ListCounts  uint16 = 0xFFFF // counts per offset range
+)
+
+// DeltaRef names a delta and carries what can be known of it without reading its payload. (Slice, From, Bucket) is its
+// identity: writing the same delta twice is writing it once.
+type DeltaRef struct {
+	Slice  SliceID
+	From   int64 // the delta folds offsets [From, To)
+	To     int64
+	Bucket uint8 // hash bucket of the grouping keys in it
+	Owned  int64 // records whose place in the ledger is this delta; 0 <= Owned < 1<<32
+}
+
+// Delta is what one batch adds to one slice.
+type Delta struct {
+	DeltaRef
+	Payload []byte
+}
+
+// SliceInfo is what Status tells about one list of deltas.
+type SliceInfo struct {
+	ID      SliceID
+	Deltas  int   // number of delta fields
+	MaxFrom int64 // largest From among them (an upper bound after a sweep)
+}
+
+// Status is the head of a slot and its slices in ascending order (Window, Start).
+type Status struct {
+	Meta
+	Slices []SliceInfo
+}
+
+// Restore carries what the committed plan says of a partition.
+type Restore struct {
+	Token      Token
+	Offset     int64      // o_p(n)
+	Watermark  event.Time // W_n
+	ReplayFrom int64
+	MaxTime    event.Time
+	Now        event.Time // the caller's clock, becomes LastRecordAt of a slot that is made
+	NoAdopt    bool       // pipelines with sessions: a slot without the token is dropped, never adopted
+	Refused    []Delta    // written to a slot that is made; all with Slice.Window == ListRefused
+}
+
+// Outcome says what a Restore did.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Present Outcome = iota + 1 // the token was in one of the cuts: nothing was changed
+	Created                    // there was no slot
+	Adopted                    // the raise was lost: both cuts were set
+	Wiped                      // the slot was dropped and made anew
+)
+
+// String names the outcome in logs.
+func (o Outcome) String() string {
+	switch o {
+	case Present:
+		return "present"
+	case Created:
+		return "created"
+	case Adopted:
+		return "adopted"
+	case Wiped:
+		return "wiped"
+	}
+	return fmt.Sprintf("Outcome(%d)", uint8(o))
+}
+
+// Commit is one atomic step of ingest: the deltas of the offsets [Applied, To).
+type Commit struct {
+	Applied int64 // must equal the stored one
+	Top     Token // must equal the token of the stored Top
+	To      int64 // becomes Applied; >= Applied
+	MaxTime event.Time
+	Now     event.Time // becomes LastRecordAt unless it is event.MinTime (an empty range)
+	Deltas  []Delta    // each with Applied <= From and To <= Commit.To; From >= every stored one of its slice
+}
+
+// Raise asks for a new top cut at the slot's Applied.
+type Raise struct {
+	Token      Token      // fresh, never used before
+	Watermark  event.Time // W_n
+	Base       Token      // token of the committed plan n-1: one of the cuts must have it
+	BaseOffset int64      // o_p(n-1): Applied must not be below it
+	Seen       int64      // what the status said of Applied: it must not be below that either
+}
+
+// Sweep tidies up after a committed plan: purge, compaction and the removal of final sessions. All of it or nothing.
+type Sweep struct {
+	Token   Token // must be the token of Top
+	Drop    []SliceID
+	Trim    []Trim
+	Replace []Replace
+}
+
+// Trim removes the deltas of a list that end at or before To.
+type Trim struct {
+	Slice SliceID
+	To    int64
+}
+
+// Replace puts With in the place of exactly the deltas Remove, which must all still be stored with the same To; if one is
+// not, the sweep is refused. All Remove and With are of one slice. With may be empty.
+type Replace struct {
+	Remove []DeltaRef
+	With   []Delta
+}
+
+// Sentinels. Every error of a Store wraps one of them or is an I/O error, whose outcome is unknown.
+var (
+	// ErrNoSlot is returned when the slot does not exist: read the committed plan and Restore.
+	ErrNoSlot = errors.New("statestore: no such slot")
+	// ErrConflict is returned by Commit when Applied or the token of Top is not what was expected. Nothing changed; fold again
+	// from the Meta that came with it.
+	ErrConflict = errors.New("statestore: commit conflict")
+	// ErrRefused is returned by Raise, Index, Read and Sweep when the slot is not, or no longer, the one that the plan is
+	// about: another firer was here, or the store went back. Nothing changed; begin the plan again.
+	ErrRefused = errors.New("statestore: refused")
+	// ErrFormat is returned when stored bytes are of a newer version or damaged.
+	ErrFormat = errors.New("statestore: unreadable state")
+)
+
+// Store keeps slots. All methods are safe for concurrent use, and each is atomic in its slot. Byte slices in arguments are
+// not kept after the call; byte slices in answers belong to the caller.
+type Store interface {
+	// Load returns the head of a slot, or ErrNoSlot.
+	Load(ctx context.Context, slot Slot) (Meta, error)
+	// Status returns the head and the slices, or ErrNoSlot.
+	Status(ctx context.Context, slot Slot) (Status, error)
+	// Restore makes the slot build on a committed plan. No slot: it is created with Applied = ReplayFrom, both cuts
+	// (Token, Offset, Watermark), MaxTime, LastRecordAt = Now and the Refused deltas. A cut has Token: nothing. Else, if NoAdopt
+	// is false and Applied <= Offset and the fence <= Watermark: both cuts are set. Else everything is dropped and created.
+	// The answer is the head afterwards.
+	Restore(ctx context.Context, slot Slot, r Restore) (Meta, Outcome, error)
+	// Commit appends deltas. With ErrConflict and with success the answer is the head as stored afterwards. MaxTime only grows.
+	// If the last commit was torn (it left its mark), what it left at or beyond Applied is removed first.
+	Commit(ctx context.Context, slot Slot, c Commit) (Meta, error)
+	// Raise sets Base to the cut that has r.Base and Top to (r.Token, Applied, r.Watermark), and returns the head, whose
+	// Top.Offset is o_p(n). ErrRefused unless a cut has r.Base, Applied >= BaseOffset, Applied >= Seen, fence <= Watermark and
+	// no cut has r.Token already.
+	Raise(ctx context.Context, slot Slot, r Raise) (Meta, error)
+	// Index lists the deltas of some slices, ordered by (slice as asked, From, Bucket). ErrRefused unless a cut has the token.
+	Index(ctx context.Context, slot Slot, token Token, slices []SliceID) ([]DeltaRef, error)
+	// Read returns the payloads of some deltas, in their order. ErrRefused unless a cut has the token, or if one of them is gone.
+	Read(ctx context.Context, slot Slot, token Token, refs []DeltaRef) ([][]byte, error)
+	// Sweep removes and replaces deltas. ErrRefused unless the token of Top is s.Token. Slices left empty disappear.
+	Sweep(ctx context.Context, slot Slot, s Sweep) error
+	// Drop removes the slot and everything in it; no slot is no error.
+	Drop(ctx context.Context, slot Slot) error
+	// Slots lists the slots of a pipeline (all pipelines if the fingerprint is empty), in no particular order. Slot.Topic is
+	// empty where the store cannot know it.
+	Slots(ctx context.Context, pipeline string) ([]Slot, error)
+	// Close releases connections and files.
+	Close() error
+}
