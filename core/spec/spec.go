@@ -1,0 +1,167 @@
+// Package spec is what a user asks for: an App of pipelines, read from YAML (strictly, with every problem at once and its
+// line) or built in Go, with all defaults applied. It describes; it opens nothing.
+package spec
+
+import (
+	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
+)
+
+// App is a complete spec with every default applied.
+type App struct {
+	Name               string
+	Parallelism        int           // partitions folded at once in one invocation
+	BufferSize         int           // most records held in memory at once
+	CheckpointInterval time.Duration // most age of the newest state export, where exports are on
+	State              State
+	Errors             ErrorHandling
+	Consumer           Consumer
+	Producer           Producer
+	Metrics            Metrics
+	Pipelines          []Pipeline
+}
+
+// Backend is a kind of state store.
+type Backend string
+
+// The backends; "rocksdb" in a spec is an alias of bolt.
+const (
+	BackendRedis  Backend = "redis"
+	BackendBolt   Backend = "bolt"
+	BackendMemory Backend = "memory"
+)
+
+// State says where state is kept.
+type State struct {
+	Backend        Backend
+	Path           string
+	CheckpointPath string
+	Compression    string // "none" or "lz4"
+}
+
+// Policy says what happens to a record that cannot be processed, and to operations that fail.
+type Policy string
+
+// The policies.
+const (
+	PolicyRetry      Policy = "retry"
+	PolicySkip       Policy = "skip"
+	PolicyDeadLetter Policy = "dead_letter"
+	PolicyFail       Policy = "fail"
+)
+
+// ErrorHandling is the error_handling block.
+type ErrorHandling struct {
+	Policy            Policy
+	MaxRetries        int
+	InitialRetryDelay time.Duration
+	MaxRetryDelay     time.Duration
+	DeadLetterTopic   string
+}
+
+// Consumer is the kafka.consumer block.
+type Consumer struct {
+	BootstrapServers string
+	GroupID          string // the trigger's consumer group (ConsumerGroupId of the event source mapping)
+	Topics           []string
+	AutoOffsetReset  string // "earliest" or "latest": where the genesis starts
+	SessionTimeout   time.Duration
+	MaxPollRecords   int
+}
+
+// Producer is the kafka.producer block.
+type Producer struct {
+	BootstrapServers string
+	ResultTopic      string
+	Compression      string // none, gzip, snappy, lz4, zstd
+	Acks             string // only "all" is legal: transactions need it
+	Retries          int
+}
+
+// Metrics is the metrics block.
+type Metrics struct {
+	Enabled        bool
+	ExportInterval time.Duration
+}
+
+// Unit is the unit of a numeric timestamp field.
+type Unit string
+
+// The units.
+const (
+	UnitSeconds Unit = "s"
+	UnitMillis  Unit = "ms"
+	UnitMicros  Unit = "us"
+	UnitNanos   Unit = "ns"
+)
+
+// Timestamp says where a record's event time is.
+type Timestamp struct {
+	Field  string // dotted path; empty: the Kafka record's own timestamp
+	Unit   Unit
+	Record bool // true: the Kafka record's own; with a Field: the record's own where the field is absent
+}
+
+// Key says what records are grouped by.
+type Key struct {
+	RecordKey bool     // the record's own key
+	Fields    []string // dotted paths; empty and not RecordKey: one global group
+}
+
+// Value names a number taken from each record.
+type Value struct {
+	Name string
+	Path string // dotted path
+}
+
+// Aggregates are the aggregate functions of one value, as their names in the spec: "count", "p99.9".
+type Aggregates struct {
+	Value     string // name of the value; empty where the pipeline has no values and counts records
+	Functions []string
+}
+
+// Watermark is the watermark block.
+type Watermark struct {
+	Periodic      bool       // W moves on multiples of EmitInterval only
+	MaxOutOfOrder event.Span // the bound
+	EmitInterval  event.Span // least distance of plans in which only W moved
+	IdleTimeout   event.Span // wall clock; 0: never idle by time
+	AllIdle       AllIdle
+	MaxFutureSkew event.Span // a record's event time may be at most this far after its Kafka timestamp; negative: no bound
+}
+
+// AllIdle says what the watermark does when all partitions are idle.
+type AllIdle string
+
+// What the watermark does when all partitions are idle.
+const (
+	AllIdleAdvance AllIdle = "advance"
+	AllIdleHold    AllIdle = "hold"
+	AllIdleMax     AllIdle = "max"
+)
+
+// Pipeline is one query with every default applied.
+type Pipeline struct {
+	App             string
+	Name            string
+	Topics          []string
+	Timestamp       Timestamp
+	Key             Key
+	Values          []Value // empty: count counts records
+	Windows         []window.Definition
+	Aggregates      []Aggregates
+	Watermark       Watermark
+	Policy          Policy
+	SinkTopic       string
+	LateTopic       string
+	DeadLetterTopic string
+	Shards          int
+}
+
+// LedgerTopic and PanesTopic are the internal topics.
+const (
+	LedgerTopic = "tidemark-ledger"
+	PanesTopic  = "tidemark-panes"
+)
