@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/llm-auto-optimizer/tidemark/core/delta"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 )
 
@@ -49,41 +50,24 @@ type Meta struct {
 // HasCut reports whether one of the slot's two cuts has the token.
 func (m Meta) HasCut(t Token) bool { return m.Base.Token == t || m.Top.Token == t }
 
-// SliceID names one list of deltas in a slot: a slice of event time of one window definition, or a reserved list.
-type SliceID struct {
-	Window uint16     // index of the window definition in the pipeline, or one of the reserved lists below
-	Start  event.Time // 0 for the reserved lists
-}
+// The identity of slices and deltas is that of the fold.
+type (
+	// SliceID names one list of deltas in a slot.
+	SliceID = delta.SliceID
+	// DeltaRef names a delta.
+	DeltaRef = delta.Ref
+	// Delta is what one batch adds to one slice.
+	Delta = delta.Delta
+	// SliceInfo is what Status tells about one list of deltas.
+	SliceInfo = delta.SliceInfo
+)
 
 // Reserved lists. Stores treat them like any other list of deltas; a Restore's Refused goes to ListRefused.
 const (
-	ListRefused uint16 = 0xFFFD // offsets refused by the session definitions
-	ListOutbox  uint16 = 0xFFFE // references to late and failed records
-	ListCounts  uint16 = 0xFFFF // counts per offset range
+	ListRefused = delta.ListRefused
+	ListOutbox  = delta.ListOutbox
+	ListCounts  = delta.ListCounts
 )
-
-// DeltaRef names a delta and carries what can be known of it without reading its payload. (Slice, From, Bucket) is its
-// identity: writing the same delta twice is writing it once.
-type DeltaRef struct {
-	Slice  SliceID
-	From   int64 // the delta folds offsets [From, To)
-	To     int64
-	Bucket uint8 // hash bucket of the grouping keys in it
-	Owned  int64 // records whose place in the ledger is this delta; 0 <= Owned < 1<<32
-}
-
-// Delta is what one batch adds to one slice.
-type Delta struct {
-	DeltaRef
-	Payload []byte
-}
-
-// SliceInfo is what Status tells about one list of deltas.
-type SliceInfo struct {
-	ID      SliceID
-	Deltas  int   // number of delta fields
-	MaxFrom int64 // largest From among them (an upper bound after a sweep)
-}
 
 // Status is the head of a slot and its slices in ascending order (Window, Start).
 type Status struct {
