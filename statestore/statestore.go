@@ -60,6 +60,11 @@ type (
 	Delta = delta.Delta
 	// SliceInfo is what Status tells about one list of deltas.
 	SliceInfo = delta.SliceInfo
+	// Trim removes the deltas of a list that end at or before To.
+	Trim = delta.Trim
+	// Replace puts deltas in the place of exactly those that were read. If one of them is not stored any more, the whole
+	// sweep is refused.
+	Replace = delta.Replace
 )
 
 // Reserved lists. Stores treat them like any other list of deltas; a Restore's Refused goes to ListRefused.
@@ -138,19 +143,6 @@ type Sweep struct {
 	Drop    []SliceID
 	Trim    []Trim
 	Replace []Replace
-}
-
-// Trim removes the deltas of a list that end at or before To.
-type Trim struct {
-	Slice SliceID
-	To    int64
-}
-
-// Replace puts With in the place of exactly the deltas Remove, which must all still be stored with the same To; if one is
-// not, the sweep is refused. All Remove and With are of one slice. With may be empty.
-type Replace struct {
-	Remove []DeltaRef
-	With   []Delta
 }
 
 // Sentinels. Every error of a Store wraps one of them or is an I/O error, whose outcome is unknown.

@@ -42,3 +42,16 @@ type SliceInfo struct {
 	Deltas  int   // number of deltas
 	MaxFrom int64 // largest From among them (an upper bound after a sweep)
 }
+
+// Trim removes the deltas of a list that end at or before To.
+type Trim struct {
+	Slice SliceID
+	To    int64
+}
+
+// Replace puts With in the place of exactly the deltas Remove, which must all still be stored with the same To. All Remove and
+// With are of one slice. With may be empty.
+type Replace struct {
+	Remove []Ref
+	With   []Delta
+}
