@@ -1,16 +1,37 @@
 // Package window assigns event times to windows: half-open intervals of event time, tumbling, sliding or session. It also
 // cuts event time into slices, the intervals between neighbouring window edges that overlapping windows share, so that a
 // record is stored once however many windows it is in.
+//
+// Event times are MinTime < t < MaxTime. Windows and slices that would reach beyond what a Time can hold end there: all
+// arithmetic saturates.
 package window
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 )
 
 // Window is the half-open interval [Start, End) of event time.
 type Window struct{ Start, End event.Time }
+
+// Contains reports whether t is in the window.
+func (w Window) Contains(t event.Time) bool { return w.Start <= t && t < w.End }
+
+// Length returns End - Start, saturating.
+func (w Window) Length() event.Span { return w.End.Sub(w.Start) }
+
+// AppendID appends the window's identity within its definition, "STARTms_ENDms".
+func (w Window) AppendID(dst []byte) []byte {
+	dst = strconv.AppendInt(dst, int64(w.Start), 10)
+	dst = append(dst, "ms_"...)
+	dst = strconv.AppendInt(dst, int64(w.End), 10)
+	return append(dst, "ms"...)
+}
+
+// String formats the window as [start, end).
+func (w Window) String() string { return "[" + w.Start.String() + ", " + w.End.String() + ")" }
 
 // Kind is the kind of a window definition.
 type Kind uint8

@@ -1,0 +1,114 @@
+package window
+
+import "github.com/llm-auto-optimizer/tidemark/core/event"
+
+// Slice is the half-open interval [Start, End) of event time that is stored together: all its times are in the same windows.
+// Slices of one definition do not overlap; Start is a slice's identity.
+type Slice struct{ Start, End event.Time }
+
+// Contains reports whether t is in the slice.
+func (s Slice) Contains(t event.Time) bool { return s.Start <= t && t < s.End }
+
+// minBucket is the least length of a session's bucket, so that short gaps do not make a store of tiny slices.
+const minBucket event.Span = 1000
+
+// bucket returns the length of a session definition's slices.
+func (d *Definition) bucket() event.Span { return max(d.Gap, minBucket) }
+
+// Slice returns the slice that holds t; false: t is in no window (AllowGaps). Tumbling: the window. Sliding: event time is
+// cut at window starts and ends, which makes one slice a slide if the slide divides the size, else two. Session: a bucket of
+// event time of max(Gap, 1 s), which holds fragments of sessions.
+func (d *Definition) Slice(t event.Time) (Slice, bool) {
+	if d.Kind == KindSession {
+		b := d.bucket()
+		m := phase(t, b, 0)
+		return Slice{Start: t.Add(-m), End: t.Add(b - m)}, true
+	}
+	step := d.step()
+	return cut(t, phase(t, step, d.Offset), step, d.rest(), d.Size)
+}
+
+// cut returns the slice, or the hole (false), around t, which is m behind a window start.
+func cut(t event.Time, m, step, rest, size event.Span) (Slice, bool) {
+	if m < rest {
+		return Slice{Start: t.Add(-m), End: t.Add(rest - m)}, true
+	}
+	return Slice{Start: t.Add(rest - m), End: t.Add(step - m)}, m < size
+}
+
+// SliceAt returns the slice that begins at start, a Start that Slice has returned.
+func (d *Definition) SliceAt(start event.Time) Slice {
+	s, _ := d.Slice(start)
+	return s
+}
+
+// FirstEnd returns the end of the first window that holds s: from a watermark of that on, s is part of an on-time pane. For
+// a session definition it is the earliest end that a session with a record in s can have.
+func (d *Definition) FirstEnd(s Slice) event.Time {
+	if d.Kind == KindSession {
+		return s.Start.Add(d.Gap)
+	}
+	return s.Start.Add(d.grid(s.Start).first)
+}
+
+// LastEnd returns the end of the last window that holds s: s can be purged iff LastEnd + Lateness <= W. A session may go on
+// for ever, so for a session definition it is MaxTime: what is final there is decided by the merged session.
+func (d *Definition) LastEnd(s Slice) event.Time {
+	if d.Kind == KindSession {
+		return event.MaxTime
+	}
+	return s.Start.Add(d.Size - phase(s.Start, d.step(), d.Offset))
+}
+
+// WindowsOf appends the windows that hold s, ascending by start. A session's windows come from its fragments, not from
+// slices: for a session definition nothing is appended.
+func (d *Definition) WindowsOf(dst []Window, s Slice) []Window {
+	if d.Kind == KindSession {
+		return dst
+	}
+	return d.Windows(dst, s.Start)
+}
+
+// Closing appends the windows that hold s and have after < End <= upTo, ascending; nothing for a session definition. Its cost
+// is that of the windows appended, not of all that hold s.
+func (d *Definition) Closing(dst []Window, s Slice, after, upTo event.Time) []Window {
+	if d.Kind == KindSession || after == event.MaxTime {
+		return dst
+	}
+	g := d.grid(s.Start)
+	first := g.first
+	if past := distance(s.Start, after); past >= first {
+		if past >= g.last {
+			return dst
+		}
+		first += ((past-first)/g.step + 1) * g.step
+	}
+	return d.appendWindows(dst, s.Start, first, min(g.last, distance(s.Start, upTo)))
+}
+
+// Slices appends the starts of the slices that partition w, a window of d, ascending: at most MaxSlices. A session's
+// fragments are found by key, not by window: for a session definition nothing is appended.
+func (d *Definition) Slices(dst []event.Time, w Window) []event.Time {
+	if d.Kind == KindSession {
+		return dst
+	}
+	for at := w.Start; ; {
+		s := d.SliceAt(at)
+		dst = append(dst, s.Start)
+		if s.End >= w.End {
+			return dst
+		}
+		at = s.End
+	}
+}
+
+// slicesPerWindow returns the number of slices in each window of a sliding definition.
+func (d *Definition) slicesPerWindow() int64 {
+	switch r := d.rest(); {
+	case d.Slide > d.Size:
+		return 1
+	case r == 0:
+		return int64(d.Size / d.Slide)
+	}
+	return 2*int64(d.Size/d.Slide) + 1
+}
