@@ -48,14 +48,19 @@ func (t Time) Floor(step, offset Span) Time {
 	return t.Add(-r)
 }
 
-// mod returns (t - offset) mod step in [0, step), without overflow.
+// mod returns (t - offset) mod step in [0, step). Both are brought into [0, step) first, so that nothing overflows.
 func (t Time) mod(step, offset Span) Span {
-	m := Span(t)%step - offset%step
-	m %= step
-	if m < 0 {
-		m += step
+	a, b := Span(t)%step, offset%step
+	if a < 0 {
+		a += step
 	}
-	return m
+	if b < 0 {
+		b += step
+	}
+	if a < b {
+		return a - b + step
+	}
+	return a - b
 }
 
 // FromGo converts a clock reading; what is below a millisecond is cut off downwards.
