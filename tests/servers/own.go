@@ -1,0 +1,156 @@
+package servers
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// readyWithin bounds how long a server of a test's own may take to start.
+const readyWithin = 20 * time.Second
+
+// OwnRedis is a Redis server of one test, without persistence: Kill takes every key with it, as the loss of a cache
+// node does. Its methods are for the test's goroutine alone.
+type OwnRedis struct {
+	t    testing.TB
+	addr string
+	dir  string
+	cmd  *exec.Cmd
+	log  *tail
+}
+
+// StartRedis starts a Redis server on a free port of 127.0.0.1 and ends it with the test. It needs redis-server on the
+// PATH, which tests/servers/up installs where it runs without Docker; the test fails when it is missing.
+func StartRedis(t testing.TB) *OwnRedis {
+	t.Helper()
+	r := &OwnRedis{t: t, addr: freeAddress(t), dir: t.TempDir()}
+	r.Start()
+	t.Cleanup(r.Kill)
+	return r
+}
+
+// Addr returns host:port, the same before and after a restart.
+func (r *OwnRedis) Addr() string { return r.addr }
+
+// URL returns redis://host:port.
+func (r *OwnRedis) URL() string { return "redis://" + r.addr }
+
+// Start starts the server, empty, and returns when it answers. It does nothing while the server runs.
+func (r *OwnRedis) Start() {
+	r.t.Helper()
+	if r.cmd != nil {
+		return
+	}
+	_, port, err := net.SplitHostPort(r.addr)
+	if err != nil {
+		r.t.Fatalf("own redis: address %q: %v", r.addr, err)
+	}
+	r.log = &tail{}
+	cmd := exec.CommandContext(r.t.Context(), "redis-server", "--port", port, "--bind", "127.0.0.1",
+		"--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", r.dir)
+	cmd.Stdout, cmd.Stderr = r.log, r.log
+	if err := cmd.Start(); err != nil {
+		r.t.Fatalf("own redis: %v (install redis-server: apt-get install redis-server)", err)
+	}
+	r.cmd = cmd
+	if err := awaitRedis(r.addr, readyWithin); err != nil {
+		r.Kill()
+		r.t.Fatalf("own redis on %s: %v; its log ends in\n%s", r.addr, err, r.log)
+	}
+}
+
+// Kill ends the server at once (SIGKILL): connections break and the data is gone. It does nothing while it is down.
+func (r *OwnRedis) Kill() {
+	if r.cmd == nil {
+		return
+	}
+	// It may have ended by itself, and it dies of the signal: neither is the test's failure.
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait()
+	r.cmd = nil
+}
+
+// awaitRedis returns when the server answers PING, else the last failure after the given time.
+func awaitRedis(addr string, within time.Duration) error {
+	end := time.Now().Add(within)
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		err := ping(addr)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("not ready after %s: %w", within, err)
+		}
+		<-poll.C
+	}
+}
+
+// ping asks over a connection of its own, so that this package needs no client library.
+func ping(addr string) (err error) {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return fmt.Errorf("ping: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return fmt.Errorf("ping %s: %w", addr, err)
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return fmt.Errorf("ping %s: %w", addr, err)
+	}
+	reply, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("ping %s: %w", addr, err)
+	}
+	if !strings.HasPrefix(reply, "+PONG") {
+		return fmt.Errorf("ping %s: answered %q", addr, reply)
+	}
+	return nil
+}
+
+// freeAddress returns an address that nobody listened on a moment ago.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("free port: %v", err)
+	}
+	defer func() {
+		if err := listener.Close(); err != nil {
+			t.Fatalf("free port: %v", err)
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// tail keeps the last 4 KiB written to it; a process writes to it from another goroutine.
+type tail struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write never fails.
+func (w *tail) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.buf.Write(p)
+	if extra := w.buf.Len() - 4096; extra > 0 {
+		w.buf.Next(extra)
+	}
+	return len(p), nil
+}
+
+func (w *tail) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.String()
+}
