@@ -1,0 +1,96 @@
+package aggregate
+
+import (
+	"math"
+	"strconv"
+)
+
+// Result returns the result of one function of one value. f must be one of the value's functions. ok is false if there is no
+// result: no value was added (only one, for the sample functions), f is not computed, or the result overflowed: then v is
+// infinite. In a composite that counts records, value is 0.
+//
+// It passes over all values that are kept, at most 4,095; AppendResults does so once for all functions.
+func (c *Composite) Result(r *Row, value int, f Function) (v float64, ok bool) {
+	if value < 0 || value >= len(c.values) {
+		return 0, false
+	}
+	for i := range c.values[value].functions {
+		p := &c.values[value].functions[i]
+		if p.Kind != f.Kind || p.P != f.P {
+			continue
+		}
+		t := c.totals(r, value)
+		if v, ok = p.eval(&t, p.P); !ok {
+			return 0, false
+		}
+		return v, finite(v)
+	}
+	return 0, false
+}
+
+func (c *Composite) totals(r *Row, value int) totals {
+	if c.records {
+		return totals{n: r.records}
+	}
+	return r.values[value].totals(c.values[value].needs)
+}
+
+// AppendResults appends the results of the row as a JSON object: one flat map if there is one value or none, else a map for
+// each value by its name. Keys are in the order of the functions. Counts are integers, other numbers the shortest that give
+// the same float64 back, as encoding/json writes them. Where there is no result: null. If one is beyond the range of a
+// float64, it is null and its map has "overflow":true as well.
+func (c *Composite) AppendResults(dst []byte, r *Row) []byte {
+	if len(c.values) == 1 {
+		return c.appendValue(dst, r, 0)
+	}
+	dst = append(dst, '{')
+	for i := range c.values {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, c.values[i].key...)
+		dst = c.appendValue(dst, r, i)
+	}
+	return append(dst, '}')
+}
+
+func (c *Composite) appendValue(dst []byte, r *Row, value int) []byte {
+	t := c.totals(r, value)
+	overflow := false
+	dst = append(dst, '{')
+	for i := range c.values[value].functions {
+		f := &c.values[value].functions[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, f.key...)
+		v, ok := f.eval(&t, f.P)
+		switch {
+		case ok && f.integer:
+			dst = strconv.AppendInt(dst, int64(v), 10)
+		case ok && finite(v):
+			dst = appendFloat(dst, v)
+		default:
+			overflow = overflow || ok
+			dst = append(dst, "null"...)
+		}
+	}
+	if overflow {
+		dst = append(dst, `,"overflow":true`...)
+	}
+	return append(dst, '}')
+}
+
+// appendFloat appends a finite number in the notation of encoding/json, which is that of ES6: an exponent only below 1e-6 and
+// from 1e21 on.
+func appendFloat(dst []byte, v float64) []byte {
+	if a := math.Abs(v); a == 0 || a >= 1e-6 && a < 1e21 {
+		return strconv.AppendFloat(dst, v, 'f', -1, 64)
+	}
+	dst = strconv.AppendFloat(dst, v, 'e', -1, 64)
+	if n := len(dst); dst[n-4] == 'e' && dst[n-3] == '-' && dst[n-2] == '0' { // e-09 is e-9
+		dst[n-2] = dst[n-1]
+		dst = dst[:n-1]
+	}
+	return dst
+}
