@@ -1,0 +1,217 @@
+package kafkaio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+)
+
+// Partitions implements Log. It always asks the broker.
+func (c *Client) Partitions(ctx context.Context, topics []string) ([]Partition, error) {
+	found, err := c.refresh(ctx, topics)
+	if err != nil {
+		return nil, err
+	}
+	var all []Partition
+	for _, name := range topics {
+		info, ok := found[name]
+		if !ok {
+			return nil, fmt.Errorf("partitions of %q: %w", name, ErrUnknownTopic)
+		}
+		for _, p := range sortedPartitions(info) {
+			all = append(all, Partition{TopicPartition: event.TopicPartition{Topic: name, Partition: p}, TopicID: info.id})
+		}
+	}
+	return all, nil
+}
+
+func sortedPartitions(info topicInfo) []int32 {
+	ps := make([]int32, 0, len(info.leaders))
+	for p := range info.leaders {
+		ps = append(ps, p)
+	}
+	slices.Sort(ps)
+	return ps
+}
+
+// Special timestamps and isolation levels of ListOffsets.
+const (
+	earliest      = -2
+	latest        = -1
+	earliestLocal = -4 // the first offset that is not only in tiered storage (KIP-405)
+
+	uncommitted = 0
+	committed   = 1
+)
+
+// Offsets implements Log: three requests at the same time. Stable is never above End, though the two are asked separately:
+// what was stable a moment later was stable as far as the End returned.
+func (c *Client) Offsets(ctx context.Context, partitions []event.TopicPartition) (map[event.TopicPartition]Offsets, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		offsets map[event.TopicPartition]int64
+		err     error
+	}
+	ask := func(at int64, isolation int8) <-chan answer {
+		ch := make(chan answer, 1)
+		go func() {
+			o, err := c.listOffsets(ctx, partitions, at, isolation)
+			ch <- answer{o, err}
+		}()
+		return ch
+	}
+	start, end, stable := ask(earliest, uncommitted), ask(latest, uncommitted), ask(latest, committed)
+	s, e, l := <-start, <-end, <-stable
+	if err := errors.Join(s.err, e.err, l.err); err != nil {
+		return nil, err
+	}
+	all := make(map[event.TopicPartition]Offsets, len(partitions))
+	for _, p := range partitions {
+		all[p] = Offsets{Start: s.offsets[p], End: e.offsets[p], Stable: min(l.offsets[p], e.offsets[p])}
+	}
+	return all, nil
+}
+
+// listOffsets asks the leaders for one special offset of each partition. kgo sends it to the leaders and repeats what
+// moved meanwhile.
+func (c *Client) listOffsets(ctx context.Context, partitions []event.TopicPartition, at int64, isolation int8) (map[event.TopicPartition]int64, error) {
+	all := make(map[event.TopicPartition]int64, len(partitions))
+	if len(partitions) == 0 {
+		return all, nil
+	}
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = -1
+	req.IsolationLevel = isolation
+	index := map[string]int{}
+	for _, tp := range partitions {
+		if _, twice := all[tp]; twice {
+			continue // a broker refuses a partition that is named twice
+		}
+		all[tp] = -1
+		i, ok := index[tp.Topic]
+		if !ok {
+			i = len(req.Topics)
+			index[tp.Topic] = i
+			t := kmsg.NewListOffsetsRequestTopic()
+			t.Topic = tp.Topic
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.Timestamp, p.CurrentLeaderEpoch = tp.Partition, at, -1
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	resp, err := req.RequestWith(ctx, c.kgo)
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", classify(err))
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			tp := event.TopicPartition{Topic: t.Topic, Partition: p.Partition}
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return nil, fmt.Errorf("list offsets of %s/%d: %w", tp.Topic, tp.Partition, classify(err))
+			}
+			all[tp] = p.Offset
+		}
+	}
+	for tp, o := range all {
+		if o < 0 {
+			return nil, fmt.Errorf("list offsets of %s/%d: the broker has not answered for it", tp.Topic, tp.Partition)
+		}
+	}
+	return all, nil
+}
+
+// Group implements Log.
+//
+// A broker that is asked for "all offsets of a group" says that an offset is unstable only where an older one is committed;
+// of a group whose first commit is in flight it says that there is nothing. So every partition of the topics that this
+// client knows (from Partitions, Read and the like) is asked for by name as well.
+func (c *Client) Group(ctx context.Context, group string) (map[event.TopicPartition]Committed, error) {
+	var pause backoff
+	giveUp := time.Now().Add(c.opts.RetryFor)
+	for {
+		offsets, err := c.fetchGroup(ctx, group)
+		switch {
+		case err == nil:
+			return offsets, nil
+		case errors.Is(err, kerr.UnstableOffsetCommit):
+			// As long as the transaction takes: it ends, if need be by its timeout.
+		case kerr.IsRetriable(err) && time.Now().Before(giveUp):
+		default:
+			return nil, fmt.Errorf("offsets of group %q: %w", group, classify(err))
+		}
+		if werr := pause.wait(ctx); werr != nil {
+			return nil, fmt.Errorf("offsets of group %q: %w (%w)", group, werr, err)
+		}
+	}
+}
+
+// fetchGroup asks once, first by name and then for all: a first commit that becomes known between the two is in the second.
+func (c *Client) fetchGroup(ctx context.Context, group string) (map[event.TopicPartition]Committed, error) {
+	var named []kmsg.OffsetFetchRequestGroupTopic
+	for name, info := range c.known() {
+		t := kmsg.NewOffsetFetchRequestGroupTopic()
+		t.Topic, t.TopicID, t.Partitions = name, info.id, sortedPartitions(info)
+		named = append(named, t)
+	}
+	if len(named) > 0 {
+		if _, err := c.offsetFetch(ctx, group, named); err != nil {
+			return nil, err
+		}
+	}
+	return c.offsetFetch(ctx, group, nil)
+}
+
+// offsetFetch is one OffsetFetch with "require stable"; nil topics are all of the group.
+func (c *Client) offsetFetch(ctx context.Context, group string, topics []kmsg.OffsetFetchRequestGroupTopic) (map[event.TopicPartition]Committed, error) {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.RequireStable = true
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group, g.Topics = group, topics
+	req.Groups = append(req.Groups, g)
+	resp, err := req.RequestWith(ctx, c.kgo)
+	if err != nil {
+		return nil, err
+	}
+	all := map[event.TopicPartition]Committed{}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, err
+	}
+	for _, g := range resp.Groups {
+		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+			if errors.Is(err, kerr.GroupIDNotFound) {
+				continue
+			}
+			return nil, err
+		}
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				err := kerr.ErrorForCode(p.ErrorCode)
+				if topics != nil && isUnknownTopic(err) {
+					c.forget(t.Topic) // deleted since this client saw it
+					continue
+				}
+				if err != nil {
+					return nil, fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+				}
+				if p.Offset < 0 {
+					continue // nothing is committed for it
+				}
+				com := Committed{Offset: p.Offset}
+				if p.Metadata != nil {
+					com.Metadata = *p.Metadata
+				}
+				all[event.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = com
+			}
+		}
+	}
+	return all, nil
+}
