@@ -85,8 +85,7 @@ func fields(err error) []string {
 		}
 		return out
 	}
-	var p Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[InvalidError](err); ok {
 		out = append(out, p.Field)
 	}
 	return out

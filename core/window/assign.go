@@ -82,7 +82,7 @@ func (d *Definition) appendWindows(dst []Window, t event.Time, first, last event
 
 // Accepts reports whether t is not too late for d under the fence (MinTime: everything is accepted). Tumbling and sliding:
 // the last window that contains t has End + Lateness > fence. Session: t + Lateness >= fence, whatever session t would join.
-// A t in a hole is not late but unassigned: ask Slice or an Assigner for that; here it is judged as if its hole belonged to
+// A t in a hole is not late but unassigned: Slice says so; here it is judged as if its hole belonged to
 // the window before.
 func (d *Definition) Accepts(t, fence event.Time) bool {
 	if fence == event.MinTime {

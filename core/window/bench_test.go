@@ -41,29 +41,19 @@ func BenchmarkSlice(b *testing.B) {
 	}
 }
 
-// BenchmarkAssign has records in order, 1 ms apart, and in a disorder that changes the slice often.
-func BenchmarkAssign(b *testing.B) {
+func BenchmarkAccepts(b *testing.B) {
 	for _, d := range benchDefinitions() {
-		for _, jitter := range []struct {
-			name string
-			step event.Span
-		}{{"ordered", 0}, {"disordered", 7919}} {
-			b.Run(d.Name+"/"+jitter.name, func(b *testing.B) {
-				b.ReportAllocs()
-				a := NewAssigner(&d)
-				var sum, at event.Time
-				var back event.Span
-				for b.Loop() {
-					start, _ := a.Assign(base+at-event.Time(back), base)
-					sum += start
-					at++
-					if back += jitter.step; back > 100_000 {
-						back -= 100_000
-					}
+		b.Run(d.Name, func(b *testing.B) {
+			b.ReportAllocs()
+			n, at := 0, base
+			for b.Loop() {
+				if d.Accepts(at, base) {
+					n++
 				}
-				noAllocs(b, func() { start, _ := a.Assign(base+at, base); sum += start })
-			})
-		}
+				at += 7919
+			}
+			noAllocs(b, func() { d.Accepts(at, base) })
+		})
 	}
 }
 
@@ -82,19 +72,16 @@ func BenchmarkWindows(b *testing.B) {
 	}
 }
 
-func BenchmarkReach(b *testing.B) {
+func BenchmarkMergeFragments(b *testing.B) {
 	b.ReportAllocs()
-	apart := make([]Fragment, 64)
-	for i := range apart {
-		apart[i] = Fragment{event.Time(i * 1000), event.Time(i*1000 + 100)}
+	sorted := make([]Fragment, 64)
+	for i := range sorted {
+		sorted[i] = Fragment{event.Time(i * 1000), event.Time(i*1000 + i%3*500)}
 	}
-	at, sum := event.Time(0), 0
+	sessions := 0
+	count := func(_, _ int, _ Fragment) { sessions++ }
 	for b.Loop() {
-		i, j := Reach(apart, Fragment{at, at}, 300)
-		sum += i + j
-		if at += 777; at > 64_000 {
-			at = 0
-		}
+		MergeFragments(sorted, identity, 600, count)
 	}
-	noAllocs(b, func() { i, _ := Reach(apart, Fragment{at, at}, 300); sum += i })
+	noAllocs(b, func() { MergeFragments(sorted, identity, 600, count) })
 }

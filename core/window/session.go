@@ -1,10 +1,6 @@
 package window
 
-import (
-	"sort"
-
-	"github.com/llm-auto-optimizer/tidemark/core/event"
-)
+import "github.com/llm-auto-optimizer/tidemark/core/event"
 
 // Fragment is a piece of a session of one key: a run of records from First to Last, both inclusive, each less than the gap
 // after the one before. First <= Last.
@@ -46,13 +42,4 @@ func MergeFragments[T any](sorted []T, of func(*T) Fragment, gap event.Span, f f
 		f(i, j, whole)
 		i = j
 	}
-}
-
-// Reach returns the range apart[i:j] of fragments that f joins. The fragments must ascend and be pairwise apart, as
-// MergeFragments leaves them, so those that f joins lie side by side. i == j: none, and f belongs at index i.
-func Reach(apart []Fragment, f Fragment, gap event.Span) (i, j int) {
-	i = sort.Search(len(apart), func(k int) bool { return f.First.Sub(apart[k].Last) < gap })
-	for j = i; j < len(apart) && Joins(apart[j], f, gap); j++ {
-	}
-	return i, j
 }

@@ -13,7 +13,7 @@ const MaxSpan event.Span = 36525 * 24 * 60 * 60 * 1000
 // MaxSlices is the largest number of slices that one window may be cut into.
 const MaxSlices = 10_000
 
-// The Field of a Problem: what is wrong. FieldSlideAboveSize is a slide that leaves holes nobody asked for.
+// The Field of an InvalidError: what is wrong. FieldSlideAboveSize is a slide that leaves holes nobody asked for.
 const (
 	FieldKind           = "kind"
 	FieldSize           = "size"
@@ -24,20 +24,20 @@ const (
 	FieldLateness       = "lateness"
 )
 
-// Problem is one thing wrong with a Definition. errors.As finds the first one; Problems lists them all.
-type Problem struct {
+// InvalidError is one thing wrong with a Definition.
+type InvalidError struct {
 	Field string // one of the Field constants
 	Msg   string // the rule and the value that breaks it
 }
 
 // Error returns "FIELD: MSG".
-func (p Problem) Error() string { return p.Field + ": " + p.Msg }
+func (p InvalidError) Error() string { return p.Field + ": " + p.Msg }
 
 // Problems lists everything that makes d illegal; none if it is legal. Fields that d's kind does not use are not looked at.
-func (d *Definition) Problems() []Problem {
-	var ps []Problem
+func (d *Definition) Problems() []InvalidError {
+	var ps []InvalidError
 	add := func(field, format string, args ...any) {
-		ps = append(ps, Problem{Field: field, Msg: fmt.Sprintf(format, args...)})
+		ps = append(ps, InvalidError{Field: field, Msg: fmt.Sprintf(format, args...)})
 	}
 	positive := func(field string, s event.Span) bool {
 		switch {
@@ -84,7 +84,7 @@ func (d *Definition) Problems() []Problem {
 	return ps
 }
 
-// Validate returns nil if d is legal, else an error that joins every Problem, prefixed with the definition's name.
+// Validate returns nil if d is legal, else an error that joins all Problems, each an InvalidError prefixed with the definition's name.
 func (d *Definition) Validate() error {
 	var errs []error
 	for _, p := range d.Problems() {
