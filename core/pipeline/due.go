@@ -1,0 +1,96 @@
+package pipeline
+
+import (
+	"github.com/llm-auto-optimizer/tidemark/core/delta"
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
+)
+
+// SlotStatus is what is known of a partition's state without reading it.
+type SlotStatus struct {
+	Since   int64 // o_p(n-1)
+	MaxTime event.Time
+	Slices  []delta.SliceInfo
+}
+
+// Due says why a plan would be made.
+type Due struct {
+	Closes  bool // a window closes (of sessions: may close)
+	Late    bool // a fired window gained records (of sessions: may have)
+	Outbox  bool // late or failed records wait to be published
+	Compact bool // a slice has more than CompactAfter deltas
+}
+
+// Now reports whether the plan is made at once; what is only W moving, or a compaction, waits for the emit interval.
+func (d Due) Now() bool { return d.Closes || d.Late || d.Outbox }
+
+// Due looks at what a plan that takes the watermark from prev to w would do.
+func (p *Pipeline) Due(prev, w event.Time, slots []SlotStatus) Due {
+	var due Due
+	var buf [1]window.Window
+	for i := range slots {
+		for _, s := range slots[i].Slices {
+			gained := s.MaxFrom >= slots[i].Since
+			if s.ID.Window >= delta.FirstReserved {
+				due.Outbox = due.Outbox || gained && s.ID.Window == delta.ListOutbox
+				continue
+			}
+			due.Compact = due.Compact || s.Deltas > CompactAfter
+			d := &p.Windows[s.ID.Window]
+			slice := d.SliceAt(s.ID.Start)
+			if d.Kind == window.KindSession {
+				first, last := slice.Start.Add(d.Gap), slice.End.Add(d.Gap-1)
+				due.Closes = due.Closes || first <= w && last > prev
+				due.Late = due.Late || gained && first <= prev
+				continue
+			}
+			if d.FirstEnd(slice) <= w {
+				due.Closes = due.Closes || len(d.Closing(buf[:0], slice, prev, w)) > 0
+			}
+			if gained && d.FirstEnd(slice) <= prev {
+				due.Late = due.Late || len(d.Closing(buf[:0], slice, prev.Add(-d.Lateness), prev)) > 0
+			}
+		}
+	}
+	return due
+}
+
+// OpenSlices counts the slices (of sessions: buckets) that are not final at w, each once however many partitions have it.
+func (p *Pipeline) OpenSlices(w event.Time, slots []SlotStatus) int {
+	open := map[delta.SliceID]struct{}{}
+	for i := range slots {
+		for _, s := range slots[i].Slices {
+			if s.ID.Window < delta.FirstReserved && p.lastFinal(s.ID, slots[i].MaxTime) > w {
+				open[s.ID] = struct{}{}
+			}
+		}
+	}
+	return len(open)
+}
+
+// CloseAll returns the watermark that makes everything stored final: the largest end + lateness of an open window. It is
+// event.MinTime if nothing is open.
+func (p *Pipeline) CloseAll(w event.Time, slots []SlotStatus) event.Time {
+	out := event.MinTime
+	for i := range slots {
+		for _, s := range slots[i].Slices {
+			if s.ID.Window >= delta.FirstReserved {
+				continue
+			}
+			if end := p.lastFinal(s.ID, slots[i].MaxTime); end > w {
+				out = max(out, end)
+			}
+		}
+	}
+	return out
+}
+
+// lastFinal is when a slice is final. A session bucket of a partition is so at the latest with its last record.
+func (p *Pipeline) lastFinal(id delta.SliceID, maxTime event.Time) event.Time {
+	d := &p.Windows[id.Window]
+	s := d.SliceAt(id.Start)
+	if d.Kind == window.KindSession {
+		return min(s.End.Add(-1), maxTime).Add(d.Gap).Add(d.Lateness)
+	}
+	return d.LastEnd(s).Add(d.Lateness)
+}

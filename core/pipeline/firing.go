@@ -1,0 +1,463 @@
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
+	"github.com/llm-auto-optimizer/tidemark/core/delta"
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
+)
+
+// CompactAfter is the number of deltas in a slice of a partition from which a plan joins them into one.
+const CompactAfter = 256
+
+// Firing computes one plan: feed it the deltas that it needs, partition by partition, and Finish gives the panes and what is
+// to be done with the state. It is a function of the deltas: the same prefixes give the same panes.
+type Firing struct {
+	p       *Pipeline
+	plan    int64
+	at      event.Time // the plan's time, for results
+	prev, w event.Time // W of the plan before and of this one
+	parts   []firingPart
+
+	windows []firingWindow // for each definition
+	arena   []byte
+}
+
+// Prefix is one partition of a plan: the log up to Upto, of which the plan before had up to Since.
+type Prefix struct {
+	event.TopicPartition
+	Since, Upto int64
+	Refs        []delta.Ref // all deltas in the slot; those beyond Upto are left alone
+}
+
+type firingPart struct {
+	Prefix
+	counts   Counts
+	final    int64
+	open     int64
+	outbox   []OutboxEntry
+	refusals []Refusal
+	drop     []delta.SliceID
+	replace  []delta.Replace
+	kept     int64 // least From of the deltas that stay
+	compact  map[delta.SliceID]*table
+}
+
+// firingWindow is the work on one window definition.
+type firingWindow struct {
+	onTime, late map[window.Window]struct{}
+	tables       map[event.Time]*table // slices that a window needs; sessions do not use it
+	sessions     bool                  // read all session buckets
+	fragments    []fragment
+}
+
+// table holds the groups of a slice.
+type table struct {
+	at     map[string]int32
+	keys   []string
+	rows   []aggregate.Row
+	gained []bool // the group has records that no plan had before
+}
+
+func newTable() *table { return &table{at: map[string]int32{}} }
+
+func (t *table) row(c *aggregate.Composite, key []byte) int32 {
+	if i, ok := t.at[string(key)]; ok {
+		return i
+	}
+	i := int32(len(t.keys))
+	s := string(key)
+	t.at[s] = i
+	t.keys = append(t.keys, s)
+	t.rows = append(t.rows, aggregate.Row{})
+	t.gained = append(t.gained, false)
+	c.Reset(&t.rows[i])
+	return i
+}
+
+// fragment is one run of records of a key in a session bucket of a partition.
+type fragment struct {
+	key         string
+	first, last event.Time
+	part        int
+	ref         int // index in the partition's Refs
+	owned       int64
+	gained      bool
+	row         []byte
+}
+
+// NewFiring begins plan number plan, made at the wall-clock time at, that takes the watermark from prev to w.
+func (p *Pipeline) NewFiring(plan int64, at, prev, w event.Time, parts []Prefix) *Firing {
+	f := &Firing{p: p, plan: plan, at: at, prev: prev, w: w, windows: make([]firingWindow, len(p.Windows))}
+	for _, x := range parts {
+		f.parts = append(f.parts, firingPart{Prefix: x, kept: x.Upto, compact: map[delta.SliceID]*table{}})
+	}
+	for i := range f.windows {
+		f.windows[i] = firingWindow{onTime: map[window.Window]struct{}{}, late: map[window.Window]struct{}{}, tables: map[event.Time]*table{}}
+	}
+	f.choose()
+	return f
+}
+
+// choose finds the windows that the plan emits, from the index alone.
+func (f *Firing) choose() {
+	var buf []window.Window
+	for pi := range f.parts {
+		part := &f.parts[pi]
+		for _, r := range part.Refs {
+			if r.Slice.Window >= delta.FirstReserved || r.To > part.Upto {
+				continue
+			}
+			d, fw := &f.p.Windows[r.Slice.Window], &f.windows[r.Slice.Window]
+			if d.Kind == window.KindSession {
+				fw.sessions = fw.sessions || f.sessionDue(d, r.Slice, r.From >= part.Since)
+				continue
+			}
+			s := d.SliceAt(r.Slice.Start)
+			for _, w := range d.Closing(buf[:0], s, f.prev, f.w) {
+				fw.onTime[w] = struct{}{}
+			}
+			if r.From < part.Since || d.FirstEnd(s) > f.prev {
+				continue
+			}
+			for _, w := range d.Closing(buf[:0], s, f.prev.Add(-d.Lateness), f.prev) {
+				fw.late[w] = struct{}{}
+			}
+		}
+	}
+	var starts []event.Time
+	for i := range f.windows {
+		fw, d := &f.windows[i], &f.p.Windows[i]
+		for _, set := range []map[window.Window]struct{}{fw.onTime, fw.late} {
+			for w := range set {
+				starts = d.Slices(starts[:0], w)
+				for _, s := range starts {
+					if fw.tables[s] == nil {
+						fw.tables[s] = newTable()
+					}
+				}
+			}
+		}
+	}
+	f.chooseCompactions()
+}
+
+// sessionDue reports whether a session with records in a bucket may close, refire or become final with this plan. A bucket
+// tells only when its sessions could end at the earliest and, unless they go on in another bucket, at the latest.
+func (f *Firing) sessionDue(d *window.Definition, id delta.SliceID, gained bool) bool {
+	b := d.SliceAt(id.Start)
+	first, last := b.Start.Add(d.Gap), b.End.Add(d.Gap-1)
+	closes := first <= f.w && last > f.prev
+	final := first.Add(d.Lateness) <= f.w && last.Add(d.Lateness) > f.prev
+	return closes || final || gained && first <= f.prev
+}
+
+func (f *Firing) chooseCompactions() {
+	for pi := range f.parts {
+		part := &f.parts[pi]
+		n := map[delta.SliceID]int{}
+		for _, r := range part.Refs {
+			if r.Slice.Window < delta.FirstReserved && r.To <= part.Upto {
+				n[r.Slice]++
+			}
+		}
+		for id, count := range n {
+			d := &f.p.Windows[id.Window]
+			if count <= CompactAfter {
+				continue
+			}
+			if d.Kind == window.KindSession {
+				f.windows[id.Window].sessions = true
+			} else if f.finality(d, id) == stays {
+				part.compact[id] = newTable()
+			}
+		}
+	}
+}
+
+// finality says what a plan does with a slice of an aligned window.
+type finality uint8
+
+const (
+	stays        finality = iota
+	becomesFinal          // with this plan: its records go from open to final in the ledger
+	wasFinal              // since an earlier plan whose purge was lost, or undone by a replay: nothing is counted
+)
+
+func (f *Firing) finality(d *window.Definition, id delta.SliceID) finality {
+	return f.finalityAt(d.LastEnd(d.SliceAt(id.Start)).Add(d.Lateness))
+}
+
+func (f *Firing) finalityAt(end event.Time) finality {
+	switch {
+	case end > f.w:
+		return stays
+	case end > f.prev:
+		return becomesFinal
+	}
+	return wasFinal
+}
+
+// Needs returns the deltas of partition i that Feed wants, in order of (slice, From, Bucket).
+func (f *Firing) Needs(i int) []delta.Ref {
+	part := &f.parts[i]
+	var out []delta.Ref
+	for _, r := range part.Refs {
+		if r.To > part.Upto {
+			continue
+		}
+		need := false
+		switch r.Slice.Window {
+		case delta.ListCounts, delta.ListOutbox:
+			need = r.From >= part.Since
+		case delta.ListRefused:
+			need = true
+		default:
+			fw := &f.windows[r.Slice.Window]
+			need = fw.sessions || fw.tables[r.Slice.Start] != nil || part.compact[r.Slice] != nil
+		}
+		if need {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Feed takes payloads of partition i. Partitions and, within them, deltas must come in the order of Needs: sums and digests
+// depend on the order of merging, and a plan that is computed again must come to the same bytes.
+func (f *Firing) Feed(i int, refs []delta.Ref, payloads [][]byte) error {
+	part := &f.parts[i]
+	for n, r := range refs {
+		if err := f.feed(i, r, payloads[n]); err != nil {
+			return fmt.Errorf("delta [%d,%d) of %s/%d, slice %d@%s: %w", r.From, r.To, part.Topic, part.Partition, r.Slice.Window, r.Slice.Start, err)
+		}
+	}
+	return nil
+}
+
+func (f *Firing) feed(i int, r delta.Ref, payload []byte) (err error) {
+	part := &f.parts[i]
+	switch r.Slice.Window {
+	case delta.ListCounts:
+		var c Counts
+		if c, err = DecodeCounts(payload); err == nil {
+			part.counts = part.counts.Add(c)
+		}
+		return err
+	case delta.ListOutbox:
+		part.outbox, err = DecodeOutbox(part.outbox, payload)
+		return err
+	case delta.ListRefused:
+		part.refusals, err = DecodeRefused(part.refusals, payload)
+		return err
+	}
+	fw, gained := &f.windows[r.Slice.Window], r.From >= part.Since
+	it := f.p.groups(r.Slice, payload)
+	if it.session {
+		ref := slices.Index(part.Refs, r)
+		for it.next() {
+			fw.fragments = append(fw.fragments, fragment{
+				key: string(it.key), first: it.first, last: it.last, part: i, ref: ref, owned: it.owned, gained: gained, row: slices.Clone(it.row),
+			})
+		}
+		return it.err
+	}
+	t, c := fw.tables[r.Slice.Start], part.compact[r.Slice]
+	for it.next() {
+		if t != nil {
+			at := t.row(f.p.composite, it.key)
+			t.gained[at] = t.gained[at] || gained
+			if _, err := f.p.composite.MergeBinary(&t.rows[at], it.row); err != nil {
+				return fmt.Errorf("group %q: %w: %w", it.key, err, ErrPayload)
+			}
+		}
+		if c != nil {
+			if _, err := f.p.composite.MergeBinary(&c.rows[c.row(f.p.composite, it.key)], it.row); err != nil {
+				return fmt.Errorf("group %q: %w: %w", it.key, err, ErrPayload)
+			}
+		}
+	}
+	return it.err
+}
+
+// Outcome is a computed plan.
+type Outcome struct {
+	Panes      []Pane // by (end, start, window name, key)
+	Partitions []PartitionOutcome
+}
+
+// PartitionOutcome is what a plan says of a partition.
+type PartitionOutcome struct {
+	Outbox     []OutboxEntry // to publish, ascending by offset
+	Counts     Counts        // of the offsets that no plan had before
+	Final      int64         // records that became final with this plan
+	Open       int64         // records in the slices that stay
+	ReplayFrom int64
+	Refused    []Refusal // from ReplayFrom on, ascending
+	Drop       []delta.SliceID
+	Trim       []delta.Trim
+	Replace    []delta.Replace
+}
+
+// Finish computes the plan.
+func (f *Firing) Finish() (*Outcome, error) {
+	out := &Outcome{}
+	for i := range f.windows {
+		panes, err := f.finishWindow(i)
+		if err != nil {
+			return nil, fmt.Errorf("window %s: %w", f.p.Windows[i].Name, err)
+		}
+		out.Panes = append(out.Panes, panes...)
+	}
+	slices.SortFunc(out.Panes, func(a, b Pane) int {
+		return cmp.Or(cmp.Compare(a.Window.End, b.Window.End), cmp.Compare(a.Window.Start, b.Window.Start),
+			cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key))
+	})
+	for i := range f.parts {
+		out.Partitions = append(out.Partitions, f.finishPart(i))
+	}
+	return out, nil
+}
+
+func (f *Firing) finishWindow(i int) ([]Pane, error) {
+	if f.p.Windows[i].Kind == window.KindSession {
+		return f.finishSessions(i)
+	}
+	var panes []Pane
+	for w := range f.windows[i].onTime {
+		panes = f.alignedPanes(panes, i, w, TimingOnTime)
+	}
+	for w := range f.windows[i].late {
+		panes = f.alignedPanes(panes, i, w, TimingLate)
+	}
+	return panes, nil
+}
+
+// alignedPanes merges the slices of a tumbling or sliding window.
+func (f *Firing) alignedPanes(panes []Pane, def int, w window.Window, timing Timing) []Pane {
+	d, fw := &f.p.Windows[def], &f.windows[def]
+	starts := d.Slices(nil, w)
+	t := fw.tables[starts[0]]
+	if len(starts) > 1 {
+		t = newTable()
+		for _, s := range starts {
+			part := fw.tables[s]
+			for k, key := range part.keys {
+				at := t.row(f.p.composite, []byte(key))
+				t.gained[at] = t.gained[at] || part.gained[k]
+				f.p.composite.Merge(&t.rows[at], &part.rows[k])
+			}
+		}
+	}
+	for k, key := range t.keys {
+		if timing == TimingOnTime || t.gained[k] {
+			panes = append(panes, f.pane(def, w, key, timing, &t.rows[k]))
+		}
+	}
+	return panes
+}
+
+// finishPart decides what stays of a partition's state, and how far back a replay would have to begin.
+func (f *Firing) finishPart(i int) PartitionOutcome {
+	part := &f.parts[i]
+	dropped := map[delta.SliceID]bool{}
+	for _, r := range part.Refs {
+		if r.Slice.Window >= delta.FirstReserved || r.To > part.Upto {
+			continue
+		}
+		d := &f.p.Windows[r.Slice.Window]
+		if d.Kind == window.KindSession {
+			if !f.windows[r.Slice.Window].sessions {
+				part.open += r.Owned
+				part.kept = min(part.kept, r.From)
+			}
+			continue
+		}
+		switch f.finality(d, r.Slice) {
+		case stays:
+			part.open += r.Owned
+			part.kept = min(part.kept, r.From)
+			continue
+		case becomesFinal:
+			part.final += r.Owned
+		case wasFinal:
+		}
+		if !dropped[r.Slice] {
+			dropped[r.Slice] = true
+			part.drop = append(part.drop, r.Slice)
+		}
+	}
+	f.compactSlices(i)
+	out := PartitionOutcome{
+		Counts: part.counts, Final: part.final, Open: part.open, ReplayFrom: part.kept, Drop: part.drop, Replace: part.replace,
+		Trim: []delta.Trim{
+			{Slice: delta.SliceID{Window: delta.ListCounts}, To: part.Upto},
+			{Slice: delta.SliceID{Window: delta.ListOutbox}, To: part.Upto},
+			{Slice: delta.SliceID{Window: delta.ListRefused}, To: part.kept},
+		},
+	}
+	for _, e := range part.outbox {
+		if e.Offset >= part.Since && e.Offset < part.Upto {
+			out.Outbox = append(out.Outbox, e)
+		}
+	}
+	for _, r := range part.refusals {
+		if r.Offset >= part.kept && r.Offset < part.Upto {
+			out.Refused = append(out.Refused, r)
+		}
+	}
+	return out
+}
+
+// compactSlices joins the deltas of the slices that have many into one.
+func (f *Firing) compactSlices(i int) {
+	part := &f.parts[i]
+	for id, t := range part.compact {
+		rep := delta.Replace{}
+		joined := delta.Ref{Slice: id, From: part.Upto}
+		for _, r := range part.Refs {
+			if r.Slice == id && r.To <= part.Upto {
+				rep.Remove = append(rep.Remove, r)
+				joined.From, joined.To, joined.Owned = min(joined.From, r.From), max(joined.To, r.To), joined.Owned+r.Owned
+			}
+		}
+		rep.With = f.encodeTable(joined, t)
+		part.replace = append(part.replace, rep)
+	}
+	slices.SortFunc(part.replace, func(a, b delta.Replace) int {
+		x, y := a.Remove[0].Slice, b.Remove[0].Slice
+		return cmp.Or(cmp.Compare(x.Window, y.Window), cmp.Compare(x.Start, y.Start), cmp.Compare(a.Remove[0].From, b.Remove[0].From))
+	})
+}
+
+// encodeTable writes a table as deltas by hash bucket. The ledger's count goes with the first of them: it is a property of the
+// offset range.
+func (f *Firing) encodeTable(ref delta.Ref, t *table) []delta.Delta {
+	var out []delta.Delta
+	buckets := bucketCount(len(t.keys))
+	for b := range buckets {
+		n := 0
+		for _, key := range t.keys {
+			if inBucket(key, b, buckets) {
+				n++
+			}
+		}
+		if n == 0 {
+			continue
+		}
+		payload := appendHead(nil, false, n)
+		for k, key := range t.keys {
+			if inBucket(key, b, buckets) {
+				payload = f.p.composite.AppendBinary(appendBytes(payload, key), &t.rows[k])
+			}
+		}
+		ref.Bucket = bucketName(b, buckets)
+		out = append(out, delta.Delta{Ref: ref, Payload: payload})
+		ref.Owned = 0
+	}
+	return out
+}

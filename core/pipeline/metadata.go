@@ -1,0 +1,132 @@
+package pipeline
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+)
+
+// MaxMetadata is what a broker takes as metadata of a committed offset (offset.metadata.max.bytes), in bytes.
+const MaxMetadata = 4096
+
+// Commitment is what a plan commits with the offset o_p(n) of a partition: the whole truth that a restore starts from.
+type Commitment struct {
+	Plan       int64
+	Watermark  event.Time // W_n
+	At         event.Time // wall clock of the plan
+	Token      [16]byte
+	TopicID    [16]byte // Kafka's id of the topic: another one means that the topic was made anew
+	ReplayFrom int64
+	MaxTime    event.Time
+	Ended      bool // another pipeline took over: neither ingest nor fire does anything more
+	Totals     Totals
+	// Refused are the offsets from ReplayFrom on that session definitions refused. Where they do not fit into the metadata they
+	// are in ledger records instead, at RefusedAt.
+	Refused   []Refusal
+	RefusedAt *LedgerSpan
+}
+
+// Totals are running totals since the genesis.
+type Totals struct {
+	Counts
+	Final int64
+}
+
+// LedgerSpan names records of the ledger topic.
+type LedgerSpan struct {
+	Partition int32
+	Offsets   []int64
+}
+
+const (
+	metadataPrefix  = "t1:"
+	metadataVersion = 1
+)
+
+// AppendCommitment writes the metadata: "t1:" and base64 of the binary form with its CRC32C. The result may be longer than
+// MaxMetadata; the refused offsets then have to move out.
+func AppendCommitment(dst []byte, c *Commitment) []byte {
+	b := []byte{metadataVersion}
+	b = binary.AppendUvarint(b, uint64(c.Plan))
+	b = binary.AppendVarint(b, int64(c.Watermark))
+	b = binary.AppendVarint(b, int64(c.At))
+	b = append(append(b, c.Token[:]...), c.TopicID[:]...)
+	b = binary.AppendUvarint(b, uint64(c.ReplayFrom))
+	b = binary.AppendVarint(b, int64(c.MaxTime))
+	b = AppendCounts(b, c.Totals.Counts)
+	b = binary.AppendUvarint(b, uint64(c.Totals.Final))
+	flags := byte(0)
+	if c.Ended {
+		flags |= 1
+	}
+	if c.RefusedAt != nil {
+		flags |= 2
+	}
+	b = append(b, flags)
+	if c.RefusedAt != nil {
+		b = binary.AppendUvarint(b, uint64(c.RefusedAt.Partition))
+		b = binary.AppendUvarint(b, uint64(len(c.RefusedAt.Offsets)))
+		for _, o := range c.RefusedAt.Offsets {
+			b = binary.AppendUvarint(b, uint64(o))
+		}
+	} else {
+		b = AppendRefused(b, c.Refused)
+	}
+	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	return base64.RawURLEncoding.AppendEncode(append(dst, metadataPrefix...), b)
+}
+
+// DecodeCommitment reads metadata. Errors wrap ErrPayload.
+func DecodeCommitment(s string) (*Commitment, error) {
+	if len(s) < len(metadataPrefix) || s[:len(metadataPrefix)] != metadataPrefix {
+		return nil, fmt.Errorf("metadata %.20q: not written by this program, or by a newer one: %w", s, ErrPayload)
+	}
+	b, err := base64.RawURLEncoding.DecodeString(s[len(metadataPrefix):])
+	if err != nil || len(b) < 5 {
+		return nil, fmt.Errorf("metadata %.20q: not base64: %w", s, ErrPayload)
+	}
+	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
+	if crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) != sum {
+		return nil, fmt.Errorf("metadata %.20q: checksum differs: %w", s, ErrPayload)
+	}
+	if body, err = checkVersion(body, metadataVersion, "metadata"); err != nil {
+		return nil, err
+	}
+	out := &Commitment{}
+	c := cursor{b: body}
+	out.Plan = int64(c.uvarint())
+	out.Watermark = event.Time(c.varint())
+	out.At = event.Time(c.varint())
+	if len(c.b) < len(out.Token)+len(out.TopicID) {
+		return nil, fmt.Errorf("metadata: cut short: %w", ErrPayload)
+	}
+	c.b = c.b[copy(out.Token[:], c.b):]
+	c.b = c.b[copy(out.TopicID[:], c.b):]
+	out.ReplayFrom = int64(c.uvarint())
+	out.MaxTime = event.Time(c.varint())
+	if c.b, err = out.Totals.decode(c.b); err != nil {
+		return nil, err
+	}
+	out.Totals.Final = int64(c.uvarint())
+	if c.failed || len(c.b) == 0 || out.Plan < 0 || out.ReplayFrom < 0 {
+		return nil, fmt.Errorf("metadata: cut short: %w", ErrPayload)
+	}
+	flags := c.b[0]
+	c.b = c.b[1:]
+	out.Ended = flags&1 != 0
+	if flags&2 == 0 {
+		out.Refused, err = DecodeRefused(nil, c.b)
+		return out, err
+	}
+	out.RefusedAt = &LedgerSpan{Partition: int32(c.uvarint())}
+	for range c.count() {
+		out.RefusedAt.Offsets = append(out.RefusedAt.Offsets, int64(c.uvarint()))
+	}
+	if c.failed || len(c.b) > 0 {
+		return nil, fmt.Errorf("metadata: cut short or too long: %w", ErrPayload)
+	}
+	return out, nil
+}

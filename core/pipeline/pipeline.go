@@ -1,0 +1,116 @@
+// Package pipeline is the query engine: Fold turns records into deltas, Fire turns deltas into results. Both are functions of
+// their arguments alone; reading Kafka, keeping state and publishing is the business of the functions that call them.
+package pipeline
+
+import (
+	"fmt"
+
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/core/watermark"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
+)
+
+// MaxKeyBytes bounds a grouping key. A record whose key is longer goes to the dead letter topic as too_large: the key is
+// stored with every delta and is the key of every result.
+const MaxKeyBytes = 64 << 10
+
+// Pipeline is a compiled spec. It is immutable and safe for concurrent use.
+type Pipeline struct {
+	spec.Pipeline
+
+	composite   *aggregate.Composite
+	fingerprint string
+	paths       []string // what Extract looks for: timestamp, keys, values, in this order
+	keyAt       int      // index in paths of the first key field
+	valueAt     int      // index in paths of the first value
+	sessions    []int    // indexes of the session definitions
+}
+
+// Compile checks a pipeline once more and prepares what the fold and the firing share.
+func Compile(s spec.Pipeline) (*Pipeline, error) {
+	p := &Pipeline{Pipeline: s, fingerprint: s.Fingerprint()}
+	if s.Timestamp.Field != "" {
+		p.paths = append(p.paths, s.Timestamp.Field)
+	}
+	p.keyAt = len(p.paths)
+	p.paths = append(p.paths, s.Key.Fields...)
+	p.valueAt = len(p.paths)
+	for _, v := range s.Values {
+		p.paths = append(p.paths, v.Path)
+	}
+	values, err := compileValues(s)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline %s: %w", s.Name, err)
+	}
+	if p.composite, err = aggregate.NewComposite(values); err != nil {
+		return nil, fmt.Errorf("pipeline %s: %w", s.Name, err)
+	}
+	for i := range s.Windows {
+		if err := s.Windows[i].Validate(); err != nil {
+			return nil, fmt.Errorf("pipeline %s: window %s: %w", s.Name, s.Windows[i].Name, err)
+		}
+		if s.Windows[i].Kind == window.KindSession {
+			p.sessions = append(p.sessions, i)
+		}
+	}
+	if len(s.Windows) == 0 {
+		return nil, fmt.Errorf("pipeline %s: no window", s.Name)
+	}
+	if _, err := event.NewExtractor(p.paths); err != nil {
+		return nil, fmt.Errorf("pipeline %s: %w", s.Name, err)
+	}
+	return p, nil
+}
+
+// compileValues matches the aggregates with the values: in the order of the values, whatever the order of the aggregates.
+func compileValues(s spec.Pipeline) ([]aggregate.Value, error) {
+	if len(s.Values) == 0 {
+		v := aggregate.Value{}
+		for _, a := range s.Aggregates {
+			for _, name := range a.Functions {
+				f, err := aggregate.Parse(name)
+				if err != nil {
+					return nil, err
+				}
+				v.Functions = append(v.Functions, f)
+			}
+		}
+		return []aggregate.Value{v}, nil
+	}
+	out := make([]aggregate.Value, len(s.Values))
+	for i, v := range s.Values {
+		out[i].Name = v.Name
+		for _, a := range s.Aggregates {
+			if a.Value != v.Name {
+				continue
+			}
+			for _, name := range a.Functions {
+				f, err := aggregate.Parse(name)
+				if err != nil {
+					return nil, fmt.Errorf("value %s: %w", v.Name, err)
+				}
+				out[i].Functions = append(out[i].Functions, f)
+			}
+		}
+	}
+	return out, nil
+}
+
+// ID is the pipeline's fingerprint: it names its slots, group and transactional id.
+func (p *Pipeline) ID() string { return p.fingerprint }
+
+// HasSessions reports whether any window definition is a session: a slot without the committed token is then never adopted.
+func (p *Pipeline) HasSessions() bool { return len(p.sessions) > 0 }
+
+// WatermarkPolicy is the part of the spec that decides the low watermark.
+func (p *Pipeline) WatermarkPolicy() watermark.Policy {
+	return watermark.Policy{
+		Bound:       p.Watermark.MaxOutOfOrder,
+		IdleTimeout: p.Watermark.IdleTimeout,
+		AllIdle:     watermark.AllIdle(p.Watermark.AllIdle),
+		Periodic:    p.Watermark.Periodic,
+		Interval:    p.Watermark.EmitInterval,
+	}
+}

@@ -1,0 +1,184 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+)
+
+// rejection says that a record cannot be processed, and why. An empty reason is no rejection.
+type rejection struct {
+	reason event.Reason
+	detail string
+}
+
+// maxDetail bounds what is kept of an error's text.
+const maxDetail = 200
+
+func reject(reason event.Reason, detail string) rejection {
+	if len(detail) > maxDetail {
+		detail = detail[:maxDetail]
+	}
+	return rejection{reason: reason, detail: detail}
+}
+
+// reader takes event time, grouping key and values out of records. Its memory is reused: what it points to is valid until the
+// next read.
+type reader struct {
+	p         *Pipeline
+	extractor *event.Extractor
+	fields    []event.Field
+
+	time   event.Time
+	key    []byte
+	values []float64
+	has    []bool
+}
+
+func newReader(p *Pipeline) reader {
+	x, err := event.NewExtractor(p.paths)
+	if err != nil {
+		panic(fmt.Sprintf("pipeline %s: paths were valid when it was compiled: %v", p.Name, err))
+	}
+	return reader{p: p, extractor: x, values: make([]float64, len(p.Values)), has: make([]bool, len(p.Values))}
+}
+
+// read fills r from a record, or says why the record cannot be processed.
+func (r *reader) read(rec *event.Record) rejection {
+	if len(r.p.paths) > 0 {
+		if rec.Value == nil {
+			return reject(event.ReasonDecode, "the record's value is null")
+		}
+		var err error
+		if r.fields, err = r.extractor.Extract(rec.Value, r.fields[:0]); err != nil {
+			return reject(event.ReasonDecode, err.Error())
+		}
+	}
+	if rej := r.readTime(rec); rej.reason != "" {
+		return rej
+	}
+	if rej := r.readKey(rec); rej.reason != "" {
+		return rej
+	}
+	return r.readValues()
+}
+
+func (r *reader) readTime(rec *event.Record) rejection {
+	ts := &r.p.Timestamp
+	r.time = rec.Timestamp
+	if ts.Field == "" {
+		return rejection{}
+	}
+	f := r.fields[0]
+	if f.Kind == event.FieldAbsent || f.Kind == event.FieldNull {
+		if ts.Record {
+			return rejection{}
+		}
+		return reject(event.ReasonTimestampMissing, "field "+ts.Field+" is missing or null")
+	}
+	t, err := event.ParseTimestamp(f, string(ts.Unit))
+	if err != nil {
+		return reject(event.ReasonTimestampInvalid, "field "+ts.Field+": "+err.Error())
+	}
+	r.time = t
+	// Against the Kafka timestamp, not against a clock: a replay must decide the same.
+	if skew := r.p.Watermark.MaxFutureSkew; skew >= 0 && t > rec.Timestamp.Add(skew) {
+		return reject(event.ReasonTimestampFuture, fmt.Sprintf("event time %s is more than %s after the record's timestamp %s",
+			t, skew.Duration(), rec.Timestamp))
+	}
+	return rejection{}
+}
+
+func (r *reader) readKey(rec *event.Record) rejection {
+	r.key = r.key[:0]
+	switch k := &r.p.Key; {
+	case k.RecordKey && rec.Key == nil:
+		r.key = append(r.key, event.NullKey...)
+	case k.RecordKey:
+		r.key = append(r.key, rec.Key...)
+	default:
+		var bad int
+		fields := r.fields
+		if len(fields) > 0 {
+			fields = fields[r.p.keyAt:r.p.valueAt]
+		}
+		if r.key, bad = event.AppendKey(r.key, k.Fields, fields); bad >= 0 {
+			return reject(event.ReasonKeyMissing, "field "+k.Fields[bad]+" is missing, null, an object or an array")
+		}
+	}
+	if len(r.key) > MaxKeyBytes {
+		return reject(event.ReasonTooLarge, fmt.Sprintf("the grouping key has %d bytes, at most %d are possible", len(r.key), MaxKeyBytes))
+	}
+	return rejection{}
+}
+
+func (r *reader) readValues() rejection {
+	if len(r.p.Values) == 0 {
+		return rejection{}
+	}
+	any := false
+	for i, f := range r.fields[r.p.valueAt:] {
+		r.has[i] = false
+		switch f.Kind {
+		case event.FieldAbsent, event.FieldNull:
+			continue
+		case event.FieldNumber:
+			v, err := event.ParseFloat(f.Raw)
+			if err != nil {
+				return r.valueRejection(i, err)
+			}
+			r.values[i], r.has[i], any = v, true, true
+			continue
+		case event.FieldString:
+			if isNotFinite(f.Raw) {
+				return r.valueRejection(i, event.ErrNotFinite)
+			}
+		case event.FieldBool, event.FieldObject, event.FieldArray:
+		}
+		return reject(event.ReasonValueType, fmt.Sprintf("field %s is %s, not a number", r.p.Values[i].Path, f.Kind))
+	}
+	if !any {
+		return reject(event.ReasonValueMissing, "no value of the pipeline is in the record")
+	}
+	return rejection{}
+}
+
+func (r *reader) valueRejection(i int, err error) rejection {
+	reason := event.ReasonValueType
+	if errors.Is(err, event.ErrNotFinite) {
+		reason = event.ReasonValueNotFinite
+	}
+	return reject(reason, "field "+r.p.Values[i].Path+": "+err.Error())
+}
+
+// isNotFinite recognises how JSON writers that have no number for it spell what is not finite.
+func isNotFinite(s []byte) bool {
+	switch string(s) {
+	case "NaN", "nan", "Infinity", "-Infinity", "+Infinity", "inf", "-inf", "Inf", "-Inf", "+Inf":
+		return true
+	}
+	return false
+}
+
+// outcome is what the policy makes of a rejected record.
+type outcome uint8
+
+const (
+	outcomeDead outcome = iota
+	outcomeSkip
+	outcomeBlock
+)
+
+func (p *Pipeline) outcome() outcome {
+	switch p.Policy {
+	case spec.PolicySkip:
+		return outcomeSkip
+	case spec.PolicyFail:
+		return outcomeBlock
+	case spec.PolicyRetry, spec.PolicyDeadLetter:
+		return outcomeDead
+	}
+	return outcomeDead
+}

@@ -1,0 +1,181 @@
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
+	"github.com/llm-auto-optimizer/tidemark/core/delta"
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
+)
+
+// finishSessions merges the fragments of all partitions into sessions, emits those that close, and decides session by session
+// what is final: a bucket of event time knows nothing of the sessions that cross its edges.
+func (f *Firing) finishSessions(def int) ([]Pane, error) {
+	d, fw := &f.p.Windows[def], &f.windows[def]
+	if !fw.sessions {
+		return nil, nil
+	}
+	frags := fw.fragments
+	slices.SortStableFunc(frags, func(a, b fragment) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last),
+			cmp.Compare(a.part, b.part), cmp.Compare(a.ref, b.ref))
+	})
+	var panes []Pane
+	kept := map[partRef][]int{} // fragments that stay, by delta
+	for i := 0; i < len(frags); {
+		last, gained, j := frags[i].last, frags[i].gained, i+1
+		for j < len(frags) && frags[j].key == frags[i].key && frags[j].first < last.Add(d.Gap) {
+			last, gained = max(last, frags[j].last), gained || frags[j].gained
+			j++
+		}
+		w := window.Window{Start: frags[i].first, End: last.Add(d.Gap)}
+		timing, emit := f.sessionTiming(w, gained)
+		if emit {
+			row, err := f.mergeFragments(frags[i:j])
+			if err != nil {
+				return nil, err
+			}
+			panes = append(panes, f.pane(def, w, frags[i].key, timing, row))
+		}
+		fin := f.finalityAt(w.End.Add(d.Lateness))
+		for n := i; n < j; n++ {
+			x := &frags[n]
+			part := &f.parts[x.part]
+			switch fin {
+			case stays:
+				part.open += x.owned
+				part.kept = min(part.kept, part.Refs[x.ref].From)
+				at := partRef{x.part, x.ref}
+				kept[at] = append(kept[at], n)
+			case becomesFinal:
+				part.final += x.owned
+			case wasFinal:
+			}
+		}
+		i = j
+	}
+	return panes, f.rewriteBuckets(def, kept)
+}
+
+type partRef struct{ part, ref int }
+
+func (f *Firing) sessionTiming(w window.Window, gained bool) (Timing, bool) {
+	switch {
+	case w.End > f.w:
+		return 0, false
+	case w.End > f.prev:
+		return TimingOnTime, true
+	}
+	return TimingLate, gained
+}
+
+func (f *Firing) mergeFragments(frags []fragment) (*aggregate.Row, error) {
+	row := &aggregate.Row{}
+	f.p.composite.Reset(row)
+	for i := range frags {
+		if _, err := f.p.composite.MergeBinary(row, frags[i].row); err != nil {
+			return nil, fmt.Errorf("session of %q at %s: %w: %w", frags[i].key, frags[i].first, err, ErrPayload)
+		}
+	}
+	return row, nil
+}
+
+// rewriteBuckets puts what stays of each session delta in its place. A bucket with very many deltas is joined into one.
+func (f *Firing) rewriteBuckets(def int, kept map[partRef][]int) error {
+	total := map[partRef]int{}
+	for i := range f.windows[def].fragments {
+		x := &f.windows[def].fragments[i]
+		total[partRef{x.part, x.ref}]++
+	}
+	for pi := range f.parts {
+		part := &f.parts[pi]
+		byBucket := map[event.Time][]int{}
+		var starts []event.Time
+		for n, r := range part.Refs {
+			if int(r.Slice.Window) == def && r.To <= part.Upto {
+				if byBucket[r.Slice.Start] == nil {
+					starts = append(starts, r.Slice.Start)
+				}
+				byBucket[r.Slice.Start] = append(byBucket[r.Slice.Start], n)
+			}
+		}
+		for _, start := range starts {
+			refs := byBucket[start]
+			if len(refs) > CompactAfter {
+				if err := f.joinBucket(def, pi, refs, kept); err != nil {
+					return err
+				}
+				continue
+			}
+			for _, n := range refs {
+				if stay := kept[partRef{pi, n}]; len(stay) < total[partRef{pi, n}] {
+					f.rewriteDelta(def, pi, n, stay)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// rewriteDelta replaces a delta by its fragments that stay.
+func (f *Firing) rewriteDelta(def, pi, n int, stay []int) {
+	part, frags := &f.parts[pi], f.windows[def].fragments
+	r := part.Refs[n]
+	rep := delta.Replace{Remove: []delta.Ref{r}}
+	if len(stay) > 0 {
+		r.Owned = 0
+		payload := appendHead(nil, true, len(stay))
+		for _, i := range stay {
+			x := &frags[i]
+			payload = appendFragment(appendBytes(payload, x.key), r.Slice.Start, x.first, x.last, x.owned)
+			payload = append(payload, x.row...)
+			r.Owned += x.owned
+		}
+		rep.With = []delta.Delta{{Ref: r, Payload: payload}}
+	}
+	part.replace = append(part.replace, rep)
+}
+
+// joinBucket replaces all deltas of a bucket by one, in which the fragments of a session are merged. The bucket is then one
+// offset range, so it holds replayFrom back as long as any of it is open.
+func (f *Firing) joinBucket(def, pi int, refs []int, kept map[partRef][]int) error {
+	part, frags, d := &f.parts[pi], f.windows[def].fragments, &f.p.Windows[def]
+	rep := delta.Replace{}
+	var stay []int
+	joined := delta.Ref{Slice: part.Refs[refs[0]].Slice, From: part.Upto}
+	for _, n := range refs {
+		r := part.Refs[n]
+		rep.Remove = append(rep.Remove, r)
+		joined.From, joined.To = min(joined.From, r.From), max(joined.To, r.To)
+		stay = append(stay, kept[partRef{pi, n}]...)
+	}
+	if len(stay) > 0 {
+		slices.Sort(stay) // fragments are sorted by key and time
+		body, n := []byte(nil), 0
+		for i := 0; i < len(stay); n++ {
+			first := &frags[stay[i]]
+			last, owned, j := first.last, first.owned, i+1
+			group := []fragment{*first}
+			for j < len(stay) && frags[stay[j]].key == first.key && frags[stay[j]].first < last.Add(d.Gap) {
+				x := &frags[stay[j]]
+				last, owned, group = max(last, x.last), owned+x.owned, append(group, *x)
+				j++
+			}
+			row, err := f.mergeFragments(group)
+			if err != nil {
+				return err
+			}
+			body = appendFragment(appendBytes(body, first.key), joined.Slice.Start, first.first, last, owned)
+			body = f.p.composite.AppendBinary(body, row)
+			joined.Owned += owned
+			i = j
+		}
+		rep.With = []delta.Delta{{Ref: joined, Payload: append(appendHead(nil, true, n), body...)}}
+		part.kept = min(part.kept, joined.From)
+	}
+	part.replace = append(part.replace, rep)
+	return nil
+}

@@ -1,0 +1,343 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// Deps is what an Applier works with. All fields are required.
+type Deps struct {
+	Pipeline *pipeline.Pipeline
+	Store    statestore.Store
+	Log      kafkaio.Log
+	Errors   spec.ErrorHandling
+	Buffer   int // most records folded in one commit
+	Clock    func() event.Time
+	Logger   *slog.Logger
+}
+
+// Applier folds one pipeline's partitions. It is safe for concurrent use; one partition is folded by one call at a time.
+type Applier struct {
+	Deps
+	retry retry
+
+	mu    sync.Mutex
+	slots map[event.TopicPartition]*slot
+}
+
+// slot is what is remembered of a partition between calls. A stale memory costs a conflict, never a wrong result.
+type slot struct {
+	mu      sync.Mutex
+	id      statestore.Slot
+	known   bool
+	meta    statestore.Meta
+	folder  *pipeline.Folder
+	refused map[pipeline.Refusal]struct{}
+	of      statestore.Token // base token that refused belongs to
+}
+
+// New returns an Applier.
+func New(d Deps) *Applier {
+	return &Applier{Deps: d, retry: newRetry(d.Errors), slots: map[event.TopicPartition]*slot{}}
+}
+
+// SlotID names the slot of a partition.
+func SlotID(p *pipeline.Pipeline, part kafkaio.Partition) statestore.Slot {
+	return statestore.Slot{Pipeline: p.ID(), TopicID: part.TopicID, Topic: part.Topic, Partition: part.Partition}
+}
+
+func (a *Applier) slot(part kafkaio.Partition) *slot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id := SlotID(a.Pipeline, part)
+	s := a.slots[part.TopicPartition]
+	if s == nil || s.id != id {
+		s = &slot{id: id, folder: a.Pipeline.NewFolder()}
+		a.slots[part.TopicPartition] = s
+	}
+	return s
+}
+
+// Apply folds records of one partition, ascending by offset, and whatever is missing before them. It returns the offset up to
+// which the partition is applied and committed, also with an error: records from there on are not.
+func (a *Applier) Apply(ctx context.Context, part kafkaio.Partition, records []event.Record) (int64, error) {
+	if len(records) == 0 {
+		return 0, nil
+	}
+	s := a.slot(part)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end := records[len(records)-1].Offset + 1
+	err := a.until(ctx, part, s, end, func() error {
+		for len(records) > 0 && records[0].Offset < s.meta.Applied {
+			records = records[1:]
+		}
+		if len(records) == 0 {
+			return nil
+		}
+		if first := records[0].Offset; first > s.meta.Applied {
+			return a.readLog(ctx, part, s, first)
+		}
+		return a.fold(ctx, part, s, records, end)
+	})
+	return s.applied(), err
+}
+
+// CatchUp folds the log of one partition up to an offset, from wherever the state is.
+func (a *Applier) CatchUp(ctx context.Context, part kafkaio.Partition, to int64) (int64, error) {
+	s := a.slot(part)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = false // whoever catches up has reason to doubt what is remembered
+	err := a.until(ctx, part, s, to, func() error { return a.readLog(ctx, part, s, to) })
+	return s.applied(), err
+}
+
+// Restore makes the slot of a partition build on the committed plan, and returns its head.
+func (a *Applier) Restore(ctx context.Context, part kafkaio.Partition, plan *Plan) (statestore.Meta, error) {
+	s := a.slot(part)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := a.restore(ctx, part, s, plan)
+	return s.meta, err
+}
+
+func (s *slot) applied() int64 {
+	if !s.known {
+		return -1
+	}
+	return s.meta.Applied
+}
+
+// errAgain asks for another round: the slot changed under the step.
+var errAgain = errors.New("apply: slot changed, fold again")
+
+// until runs steps until the slot is applied up to an offset. A step that met another writer is run again at once; one that
+// failed for an outside reason is run again after a pause, as often as the error policy allows.
+func (a *Applier) until(ctx context.Context, part kafkaio.Partition, s *slot, to int64, step func() error) error {
+	failures := 0
+	for {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, err)
+		}
+		err := a.ensureKnown(ctx, part, s)
+		if err == nil {
+			if s.meta.Applied >= to {
+				return nil
+			}
+			before := s.meta.Applied
+			if err = step(); err == nil || errors.Is(err, errAgain) {
+				if s.known && s.meta.Applied > before {
+					failures = 0
+				}
+				continue
+			}
+		}
+		if final(err) {
+			return fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, err)
+		}
+		s.known = false // the outcome of whatever failed is unknown
+		failures++
+		if failures > a.retry.max {
+			return fmt.Errorf("apply %s/%d: gave up after %d tries: %w", part.Topic, part.Partition, failures, err)
+		}
+		a.Logger.WarnContext(ctx, "apply: trying again", "topic", part.Topic, "partition", part.Partition, "try", failures, "error", err)
+		if err := a.retry.pause(ctx, failures); err != nil {
+			return fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, err)
+		}
+	}
+}
+
+// final reports whether trying again at once cannot help.
+func final(err error) bool {
+	for _, target := range []error{ErrNoGenesis, ErrEnded, ErrLedgerGone, pipeline.ErrBlocked, pipeline.ErrPayload, kafkaio.ErrOutOfRange,
+		kafkaio.ErrUnknownTopic, statestore.ErrFormat, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *Applier) ensureKnown(ctx context.Context, part kafkaio.Partition, s *slot) error {
+	if s.known {
+		return nil
+	}
+	meta, err := a.Store.Load(ctx, s.id)
+	if errors.Is(err, statestore.ErrNoSlot) {
+		return a.restore(ctx, part, s, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	s.meta, s.known = meta, true
+	return nil
+}
+
+// restore reads the committed plan, unless it is given, and makes the slot build on it.
+func (a *Applier) restore(ctx context.Context, part kafkaio.Partition, s *slot, plan *Plan) error {
+	if plan == nil {
+		var err error
+		if plan, err = ReadPlan(ctx, a.Log, a.Pipeline); err != nil {
+			return err
+		}
+	}
+	base, ok := plan.Partitions[part.TopicPartition]
+	switch {
+	case plan.Ended:
+		return fmt.Errorf("pipeline %s: %w", a.Pipeline.Name, ErrEnded)
+	case !ok:
+		return fmt.Errorf("pipeline %s, %s/%d: %w", a.Pipeline.Name, part.Topic, part.Partition, ErrNoGenesis)
+	}
+	r := statestore.Restore{
+		Token: base.Token, Offset: base.Offset, Watermark: base.Watermark, ReplayFrom: base.ReplayFrom, MaxTime: base.MaxTime,
+		Now: a.Clock(), NoAdopt: a.Pipeline.HasSessions(),
+	}
+	if a.Pipeline.HasSessions() {
+		list, err := refused(ctx, a.Log, base)
+		if err != nil {
+			return err
+		}
+		if len(list) > 0 {
+			r.Refused = []statestore.Delta{{
+				Ref:     statestore.DeltaRef{Slice: statestore.SliceID{Window: statestore.ListRefused}, From: base.ReplayFrom, To: base.Offset},
+				Payload: pipeline.AppendRefused(nil, list),
+			}}
+		}
+	}
+	meta, outcome, err := a.Store.Restore(ctx, s.id, r)
+	if err != nil {
+		s.known = false
+		return fmt.Errorf("restore to plan %d: %w", plan.Number, err)
+	}
+	s.meta, s.known = meta, true
+	if outcome != statestore.Present {
+		a.Logger.InfoContext(ctx, "state restored", "topic", part.Topic, "partition", part.Partition, "pipeline", a.Pipeline.Name,
+			"outcome", outcome.String(), "plan", plan.Number, "applied", meta.Applied, "offset", base.Offset)
+	}
+	return nil
+}
+
+// readLog folds [Applied, to) from the log itself. Records found there mean that the store, or the trigger, lost something: the
+// slot is restored first, which changes nothing if it was the trigger.
+func (a *Applier) readLog(ctx context.Context, part kafkaio.Partition, s *slot, to int64) error {
+	checked := false
+	return a.Log.Read(ctx, part.TopicPartition, s.meta.Applied, to, func(records []event.Record, next int64) error {
+		if len(records) > 0 && !checked {
+			applied := s.meta.Applied
+			if err := a.restore(ctx, part, s, nil); err != nil {
+				return err
+			}
+			if checked = true; s.meta.Applied != applied {
+				return errAgain
+			}
+		}
+		return a.fold(ctx, part, s, records, next)
+	})
+}
+
+// fold folds records and commits them, up to offset end, in chunks that no cut divides.
+func (a *Applier) fold(ctx context.Context, part kafkaio.Partition, s *slot, records []event.Record, end int64) error {
+	for s.meta.Applied < end {
+		from, stop := s.meta.Applied, end
+		for _, o := range []int64{s.meta.Base.Offset, s.meta.Top.Offset} {
+			if o > from {
+				stop = min(stop, o)
+			}
+		}
+		chunk := pipeline.Chunk{From: from, Fence: s.meta.Top.Watermark, Replay: from < s.meta.Base.Offset}
+		if chunk.Replay && a.Pipeline.HasSessions() {
+			if err := a.loadRefused(ctx, s); err != nil {
+				return err
+			}
+			chunk.Refused = s.refused
+		}
+		s.folder.Begin(chunk)
+		var blocked error
+		n := 0
+		for n < len(records) && records[n].Offset < stop {
+			if n == a.Buffer {
+				stop = records[n].Offset
+				break
+			}
+			if blocked = s.folder.Add(&records[n]); blocked != nil {
+				stop = records[n].Offset
+				break
+			}
+			n++
+		}
+		if stop > from {
+			if err := a.commit(ctx, s, s.folder.Finish(stop)); err != nil {
+				return err
+			}
+		}
+		if blocked != nil {
+			return blocked
+		}
+		records = records[n:]
+	}
+	return nil
+}
+
+func (a *Applier) commit(ctx context.Context, s *slot, f *pipeline.Folded) error {
+	c := statestore.Commit{Applied: f.From, Top: s.meta.Top.Token, To: f.To, MaxTime: f.MaxTime, Now: event.MinTime, Deltas: f.Deltas}
+	if f.Records() > 0 {
+		c.Now = a.Clock()
+	}
+	meta, err := a.Store.Commit(ctx, s.id, c)
+	switch {
+	case errors.Is(err, statestore.ErrConflict):
+		s.meta = meta
+		return errAgain
+	case errors.Is(err, statestore.ErrNoSlot):
+		s.known = false
+		return errAgain
+	case err != nil:
+		return fmt.Errorf("commit [%d,%d): %w", f.From, f.To, err)
+	}
+	s.meta = meta
+	return nil
+}
+
+// loadRefused reads which offsets below the base cut the session definitions refused when they were folded first.
+func (a *Applier) loadRefused(ctx context.Context, s *slot) error {
+	if s.refused != nil && s.of == s.meta.Base.Token {
+		return nil
+	}
+	refs, err := a.Store.Index(ctx, s.id, s.meta.Base.Token, []statestore.SliceID{{Window: statestore.ListRefused}})
+	if err == nil && len(refs) > 0 {
+		var payloads [][]byte
+		if payloads, err = a.Store.Read(ctx, s.id, s.meta.Base.Token, refs); err == nil {
+			var list []pipeline.Refusal
+			for _, p := range payloads {
+				if list, err = pipeline.DecodeRefused(list, p); err != nil {
+					return err
+				}
+			}
+			s.refused = make(map[pipeline.Refusal]struct{}, len(list))
+			for _, r := range list {
+				s.refused[r] = struct{}{}
+			}
+			s.of = s.meta.Base.Token
+			return nil
+		}
+	}
+	switch {
+	case errors.Is(err, statestore.ErrRefused), errors.Is(err, statestore.ErrNoSlot):
+		s.known = false
+		return errAgain
+	case err != nil:
+		return fmt.Errorf("read refused offsets: %w", err)
+	}
+	s.refused, s.of = map[pipeline.Refusal]struct{}{}, s.meta.Base.Token
+	return nil
+}

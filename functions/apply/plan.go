@@ -1,0 +1,112 @@
+// Package apply brings the state of a partition up to date: it reads the committed plan, restores slots, repairs gaps from the
+// log, folds and commits. Ingest and fire share it, so that a record is folded by the same rules whoever does it.
+package apply
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+)
+
+var (
+	// ErrNoGenesis is returned when the pipeline's group has no offset for a partition: fire has to begin it first. The records
+	// stay in the log, and the trigger comes again.
+	ErrNoGenesis = errors.New("apply: partition has no genesis yet")
+	// ErrEnded is returned when a newer version of the pipeline took over.
+	ErrEnded = errors.New("apply: pipeline ended, a newer version took over")
+	// ErrLedgerGone is returned when the metadata of a plan names a ledger record that the topic no longer has: the ledger's
+	// retention is shorter than that of the source topics. Restore the record or start a new pipeline.
+	ErrLedgerGone = errors.New("apply: ledger record of the committed plan is gone")
+)
+
+// Plan is the committed plan of a pipeline, as its group tells it.
+type Plan struct {
+	Number     int64
+	Watermark  event.Time
+	At         event.Time
+	Ended      bool
+	Partitions map[event.TopicPartition]Base
+}
+
+// Base is the committed prefix of a partition.
+type Base struct {
+	Offset int64 // o_p(n)
+	pipeline.Commitment
+}
+
+// ReadPlan reads the committed plan of a pipeline. Without one, it has no partitions and the watermark is event.MinTime.
+func ReadPlan(ctx context.Context, log kafkaio.Log, p *pipeline.Pipeline) (*Plan, error) {
+	committed, err := log.Group(ctx, p.Group())
+	if err != nil {
+		return nil, fmt.Errorf("read plan of group %s: %w", p.Group(), err)
+	}
+	plan := &Plan{Watermark: event.MinTime, At: event.MinTime, Partitions: make(map[event.TopicPartition]Base, len(committed))}
+	for tp, c := range committed {
+		if c.Offset < 0 {
+			continue
+		}
+		m, err := pipeline.DecodeCommitment(c.Metadata)
+		if err != nil {
+			return nil, fmt.Errorf("read plan of group %s, %s/%d: %w", p.Group(), tp.Topic, tp.Partition, err)
+		}
+		plan.Partitions[tp] = Base{Offset: c.Offset, Commitment: *m}
+		plan.Number = max(plan.Number, m.Plan)
+		plan.Watermark = max(plan.Watermark, m.Watermark)
+		plan.At = max(plan.At, m.At)
+		plan.Ended = plan.Ended || m.Ended
+	}
+	return plan, nil
+}
+
+// refusedRecord is a ledger record that holds refused offsets which did not fit into metadata.
+type refusedRecord struct {
+	Refused string `json:"refused"` // base64 of pipeline.AppendRefused
+}
+
+// EncodeRefused is the value of the field "refused" of a ledger record.
+func EncodeRefused(r []pipeline.Refusal) string {
+	return base64.StdEncoding.EncodeToString(pipeline.AppendRefused(nil, r))
+}
+
+// refused returns the refused offsets of a committed partition, reading them from the ledger where the metadata says so.
+func refused(ctx context.Context, log kafkaio.Log, b Base) ([]pipeline.Refusal, error) {
+	if b.RefusedAt == nil {
+		return b.Refused, nil
+	}
+	tp := event.TopicPartition{Topic: spec.LedgerTopic, Partition: b.RefusedAt.Partition}
+	var out []pipeline.Refusal
+	for _, o := range b.RefusedAt.Offsets {
+		found := false
+		err := log.Read(ctx, tp, o, o+1, func(records []event.Record, _ int64) error {
+			for i := range records {
+				var r refusedRecord
+				if err := json.Unmarshal(records[i].Value, &r); err != nil {
+					return fmt.Errorf("%s/%d offset %d: %w", tp.Topic, tp.Partition, o, err)
+				}
+				raw, err := base64.StdEncoding.DecodeString(r.Refused)
+				if err != nil {
+					return fmt.Errorf("%s/%d offset %d: %w", tp.Topic, tp.Partition, o, err)
+				}
+				if out, err = pipeline.DecodeRefused(out, raw); err != nil {
+					return err
+				}
+				found = true
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, kafkaio.ErrOutOfRange) || err == nil && !found:
+			return nil, fmt.Errorf("%s/%d offset %d: %w", tp.Topic, tp.Partition, o, ErrLedgerGone)
+		case err != nil:
+			return nil, fmt.Errorf("read refused offsets: %w", err)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,31 @@
+// Command bootstrap is the fire function as Lambda runs it: see package fire.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/llm-auto-optimizer/tidemark/functions/fire"
+	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+)
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "tidemark fire:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	r, err := settings.Open(ctx, os.Getenv, os.Stdout)
+	if err != nil {
+		return err
+	}
+	lambda.Start(fire.New(fire.Deps{
+		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Publisher: r.Kafka, Clock: settings.Now, Logger: r.Logger, Tick: r.FireTick,
+	}))
+	return nil
+}

@@ -1,0 +1,202 @@
+// Package fire is the scheduled function: it fires the windows that the watermark has closed, and publishes results, late
+// records, dead letters and the ledger together with the offsets they stand for, in one Kafka transaction per plan.
+package fire
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/core/watermark"
+	"github.com/llm-auto-optimizer/tidemark/functions/apply"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// Defaults of Deps.
+const (
+	DefaultTick   = time.Second
+	DefaultMargin = 2 * time.Second
+)
+
+// quietTicks is the number of ticks with nothing open, due or lagging after which an invocation ends: the schedule or a nudge
+// starts the next.
+const quietTicks = 3
+
+// daily is the age at which a plan is made although nothing happened: a broker forgets the offsets of a group without members.
+const daily = 24 * time.Hour
+
+var (
+	// ErrHalted is wrapped by the errors that trying again cannot mend: somebody has to decide. The text says what.
+	ErrHalted = errors.New("fire: halted")
+	// errAgain starts the plan again at its first step.
+	errAgain = errors.New("fire: begin the plan again")
+)
+
+// LowFunc decides the watermark. It is a seam for tests and for closing everything; the product uses watermark.Low.
+type LowFunc func(p watermark.Policy, parts []watermark.Partition, last, now event.Time) watermark.Decision
+
+// Deps is what the handler works with. Low, NewToken, Tick and Margin have defaults.
+type Deps struct {
+	App       *spec.App
+	Pipelines []*pipeline.Pipeline
+	Store     statestore.Store
+	Log       kafkaio.Log
+	Publisher kafkaio.Publisher
+	Clock     func() event.Time
+	Logger    *slog.Logger
+	Low       LowFunc
+	NewToken  func() statestore.Token
+	Tick      time.Duration
+	Margin    time.Duration // kept back before the deadline of an invocation
+	OnTick    func([]Report)
+}
+
+// Handler is the function. It is not safe for concurrent use: two invocations in one process would fence each other.
+type Handler struct {
+	Deps
+	runners []*runner
+}
+
+// New returns a handler.
+func New(d Deps) *Handler {
+	if d.Low == nil {
+		d.Low = watermark.Low
+	}
+	if d.NewToken == nil {
+		d.NewToken = randomToken
+	}
+	if d.Tick == 0 {
+		d.Tick = DefaultTick
+	}
+	if d.Margin == 0 {
+		d.Margin = DefaultMargin
+	}
+	h := &Handler{Deps: d}
+	for _, p := range d.Pipelines {
+		h.runners = append(h.runners, newRunner(&h.Deps, p))
+	}
+	return h
+}
+
+func randomToken() (t statestore.Token) {
+	rand.Read(t[:]) //nolint:errcheck // crypto/rand.Read never returns an error
+	return t
+}
+
+// Report is what one run over a pipeline found and did.
+type Report struct {
+	Pipeline  string
+	Plan      int64      // the newest committed plan
+	Watermark event.Time // its watermark
+	Decision  watermark.Decision
+	Lag       int64 // records in the log that are not folded yet
+	Open      int   // slices that are not final
+	Made      bool  // this run committed a plan
+	Panes     int
+	Late      int
+	Dead      int
+	Quiet     bool // nothing is open, due or lagging
+	Err       error
+}
+
+// Invoke runs until the deadline of the invocation is near, or nothing was to be done for three ticks. The payload is a nudge
+// or whatever a schedule sends.
+func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	var nudge apply.Nudge
+	if len(payload) > 0 {
+		if err := json.Unmarshal(payload, &nudge); err != nil {
+			h.Logger.WarnContext(ctx, "payload is no nudge and not a schedule's event; ignored", "error", err)
+		}
+	}
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-h.Margin))
+		defer cancel()
+	}
+	defer h.Close()
+	made, err := h.loop(ctx, nudge)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]int{"plans": made})
+}
+
+func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err error) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for quiet := 0; quiet < quietTicks; {
+		select {
+		case <-ctx.Done():
+			return made, nil
+		case <-timer.C:
+		}
+		reports := h.Run(ctx, nudge)
+		allQuiet := true
+		var errs []error
+		for _, r := range reports {
+			if r.Made {
+				made++
+			}
+			allQuiet = allQuiet && r.Quiet
+			if r.Err != nil && ctx.Err() == nil {
+				errs = append(errs, r.Err)
+			}
+		}
+		if h.OnTick != nil {
+			h.OnTick(reports)
+		}
+		if err := errors.Join(errs...); err != nil {
+			return made, err
+		}
+		nudge = apply.Nudge{}
+		if quiet++; !allQuiet {
+			quiet = 0
+		}
+		timer.Reset(h.Tick)
+	}
+	return made, nil
+}
+
+// Run looks once at every pipeline and makes the plans that are due.
+func (h *Handler) Run(ctx context.Context, nudge apply.Nudge) []Report {
+	reports := make([]Report, 0, len(h.runners))
+	for _, r := range h.runners {
+		reports = append(reports, h.run(ctx, r, request{nudge: nudge}))
+	}
+	return reports
+}
+
+// Flush folds everything up to the given end offsets (up to the end of the log where there is none) and closes every window:
+// the watermark goes to the largest end + lateness of an open window.
+func (h *Handler) Flush(ctx context.Context, ends map[event.TopicPartition]int64) []Report {
+	reports := make([]Report, 0, len(h.runners))
+	for _, r := range h.runners {
+		reports = append(reports, h.run(ctx, r, request{closeAll: true, ends: ends}))
+	}
+	return reports
+}
+
+func (h *Handler) run(ctx context.Context, r *runner, req request) Report {
+	rep, err := r.run(ctx, req)
+	rep.Pipeline, rep.Err = r.pipe.Name, err
+	if err != nil && ctx.Err() == nil {
+		h.Logger.ErrorContext(ctx, "pipeline was not fired", "pipeline", r.pipe.Name, "error", err)
+		rep.Err = fmt.Errorf("pipeline %s: %w", r.pipe.Name, err)
+	}
+	return rep
+}
+
+// Close ends the sessions. The handler can be used again; it then opens new ones.
+func (h *Handler) Close() {
+	for _, r := range h.runners {
+		r.closeSession()
+	}
+}

@@ -1,0 +1,136 @@
+package fire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/functions/apply"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// partitions lists the source partitions of the plan. Those that the group does not know get their genesis first, in a
+// transaction of its own, after which the plan begins again.
+func (r *runner) partitions(ctx context.Context, plan *apply.Plan, req request) ([]*partition, error) {
+	all, err := r.Log.Partitions(ctx, r.pipe.Topics)
+	if err != nil {
+		return nil, fmt.Errorf("source partitions: %w", err)
+	}
+	var parts []*partition
+	var missing []kafkaio.Partition
+	for _, p := range all {
+		base, ok := plan.Partitions[p.TopicPartition]
+		if !ok {
+			missing = append(missing, p)
+			continue
+		}
+		if base.TopicID != p.TopicID {
+			return nil, fmt.Errorf("%s/%d: the topic was deleted and made anew since plan %d; its offsets mean other records now; "+
+				"start a new pipeline under another name, or delete the group %s: %w", p.Topic, p.TopicPartition.Partition, plan.Number, r.pipe.Group(), ErrHalted)
+		}
+		parts = append(parts, &partition{Partition: p, slot: apply.SlotID(r.pipe, p), base: base})
+	}
+	begin, err := r.starts(ctx, missing, plan, req)
+	if err != nil || len(begin) == 0 {
+		return parts, err
+	}
+	if r.session == nil {
+		return nil, r.open(ctx)
+	}
+	return nil, r.genesis(ctx, begin, plan)
+}
+
+// start is a partition together with the offset that its genesis takes.
+type start struct {
+	kafkaio.Partition
+	offset int64
+}
+
+// starts decides where partitions without a genesis begin. With `latest` that is the first offset which ingest was handed, so
+// that no record it saw is left out; a partition that no nudge named begins only while it is empty.
+func (r *runner) starts(ctx context.Context, missing []kafkaio.Partition, plan *apply.Plan, req request) ([]start, error) {
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	tps := make([]event.TopicPartition, len(missing))
+	for i, p := range missing {
+		tps[i] = p.TopicPartition
+	}
+	offsets, err := r.Log.Offsets(ctx, tps)
+	if err != nil {
+		return nil, fmt.Errorf("start offsets: %w", err)
+	}
+	named := map[event.TopicPartition]int64{}
+	for _, f := range req.nudge.Genesis {
+		named[event.TopicPartition{Topic: f.Topic, Partition: f.Partition}] = f.Offset
+	}
+	var out []start
+	for _, p := range missing {
+		o := offsets[p.TopicPartition]
+		s := start{Partition: p, offset: o.Start}
+		// Latest is meant for the first start of all; a partition born later has no record that nobody wants.
+		if r.App.Consumer.AutoOffsetReset == "latest" && len(plan.Partitions) == 0 {
+			first, ok := named[p.TopicPartition]
+			switch {
+			case ok:
+				s.offset = max(first, o.Start)
+			case o.Start != o.End:
+				continue
+			}
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// genesis commits the offsets from which partitions are folded. Nothing is folded before.
+func (r *runner) genesis(ctx context.Context, begin []start, plan *apply.Plan) error {
+	next := &apply.Plan{Number: plan.Number, Watermark: plan.Watermark, At: r.Clock(), Partitions: map[event.TopicPartition]apply.Base{}}
+	for tp, b := range plan.Partitions {
+		next.Partitions[tp] = b
+	}
+	entries := make([]ledgerPartition, 0, len(begin))
+	offsets := make([]kafkaio.OffsetCommit, 0, len(begin))
+	for _, s := range begin {
+		slot := apply.SlotID(r.pipe, s.Partition)
+		if _, err := r.Store.Load(ctx, slot); !errors.Is(err, statestore.ErrNoSlot) {
+			if err != nil {
+				return fmt.Errorf("genesis of %s: %w", slot, err)
+			}
+			return fmt.Errorf("%s has state, but the group %s has no offset for it: its offsets were deleted or have expired; "+
+				"restore them, or drop the state to begin again: %w", slot, r.pipe.Group(), ErrHalted)
+		}
+		b := apply.Base{Offset: s.offset, Commitment: pipeline.Commitment{
+			Plan: plan.Number, Watermark: plan.Watermark, At: next.At, Token: r.NewToken(), TopicID: s.TopicID, ReplayFrom: s.offset, MaxTime: event.MinTime,
+		}}
+		next.Partitions[s.TopicPartition] = b
+		entries = append(entries, newLedgerPartition(s.TopicPartition, b, 0))
+		offsets = append(offsets, kafkaio.OffsetCommit{Partition: s.Partition, Committed: kafkaio.Committed{
+			Offset: s.offset, Metadata: string(pipeline.AppendCommitment(nil, &b.Commitment)),
+		}})
+	}
+	record, err := r.ledgerRecord(next.Number, next.Watermark, next.At, "genesis", entries)
+	if err != nil {
+		return err
+	}
+	if err := r.session.Begin(ctx); err != nil {
+		return fmt.Errorf("genesis: begin: %w", unknown(err))
+	}
+	if _, err := r.session.Produce(ctx, []kafkaio.Message{record}); err != nil {
+		return fmt.Errorf("genesis: produce: %w", unknown(err))
+	}
+	if err := r.session.CommitOffsets(ctx, r.pipe.Group(), offsets); err != nil {
+		return fmt.Errorf("genesis: commit offsets: %w", unknown(err))
+	}
+	if err := r.session.End(ctx); err != nil {
+		return fmt.Errorf("genesis: end: %w", unknown(err))
+	}
+	r.Logger.InfoContext(ctx, "genesis", "pipeline", r.pipe.Name, "group", r.pipe.Group(), "partitions", len(begin), "plan", next.Number)
+	if r.plan = next; !r.session.Reusable() {
+		r.closeSession()
+	}
+	return errAgain
+}

@@ -1,0 +1,390 @@
+package fire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/llm-auto-optimizer/tidemark/core/delta"
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/core/watermark"
+	"github.com/llm-auto-optimizer/tidemark/functions/apply"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// maxAttempts bounds how often one run begins a plan again before it leaves the rest to the next tick.
+const maxAttempts = 20
+
+// runner fires one pipeline.
+type runner struct {
+	*Deps
+	pipe    *pipeline.Pipeline
+	applier *apply.Applier
+	session kafkaio.Session // nil: none is open
+	plan    *apply.Plan     // what the open session read or committed itself; nil: read it
+}
+
+func newRunner(d *Deps, p *pipeline.Pipeline) *runner {
+	return &runner{Deps: d, pipe: p, applier: apply.New(apply.Deps{
+		Pipeline: p, Store: d.Store, Log: d.Log, Errors: d.App.Errors, Buffer: d.App.BufferSize, Clock: d.Clock, Logger: d.Logger,
+	})}
+}
+
+// request is what a run is asked for.
+type request struct {
+	nudge    apply.Nudge
+	closeAll bool
+	ends     map[event.TopicPartition]int64
+}
+
+// partition is what one attempt knows of a source partition.
+type partition struct {
+	kafkaio.Partition
+	slot    statestore.Slot
+	base    apply.Base
+	status  statestore.Status
+	offsets kafkaio.Offsets
+	moved   bool // catching up moved its applied offset
+	raised  statestore.Meta
+	refs    []statestore.DeltaRef
+	outcome pipeline.PartitionOutcome
+}
+
+func (r *runner) closeSession() {
+	if r.session != nil {
+		r.session.Close()
+		r.session, r.plan = nil, nil
+	}
+}
+
+// run makes a plan if one is due. Whatever is refused on the way, or whose outcome is unknown, begins again at the first step.
+func (r *runner) run(ctx context.Context, req request) (Report, error) {
+	for attempt := 1; ; attempt++ {
+		rep, err := r.attempt(ctx, req)
+		if err == nil {
+			return rep, nil
+		}
+		again := errors.Is(err, errAgain) || errors.Is(err, statestore.ErrRefused) || errors.Is(err, statestore.ErrNoSlot) ||
+			errors.Is(err, kafkaio.ErrUnknownOutcome)
+		if !errors.Is(err, errAgain) {
+			// What the session knows may be out of date, and after an unknown outcome only a new one settles it.
+			r.closeSession()
+		}
+		if !again || attempt >= maxAttempts || ctx.Err() != nil {
+			return rep, err
+		}
+		if !errors.Is(err, errAgain) {
+			r.Logger.InfoContext(ctx, "plan begins again", "pipeline", r.pipe.Name, "attempt", attempt, "reason", err)
+		}
+	}
+}
+
+// attempt is the protocol's fire, n-1 -> n, from step 0 to step 6.
+func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
+	plan, err := r.committed(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	rep := Report{Plan: plan.Number, Watermark: plan.Watermark}
+	if plan.Ended {
+		rep.Quiet = true
+		return rep, nil
+	}
+	parts, err := r.partitions(ctx, plan, req)
+	if err != nil {
+		return rep, err
+	}
+	if err := r.statuses(ctx, parts, plan); err != nil {
+		return rep, err
+	}
+	if err := r.catchUp(ctx, parts, req); err != nil {
+		return rep, err
+	}
+	now := r.Clock()
+	w, due := r.decide(parts, plan, now, req, &rep)
+	if !due {
+		return rep, nil
+	}
+	if r.session == nil {
+		// Only what is read after the session was opened is certain: nobody else can commit then.
+		return rep, r.open(ctx)
+	}
+	if err := r.raise(ctx, parts, plan, w); err != nil {
+		return rep, err
+	}
+	out, err := r.read(ctx, parts, plan, w, now)
+	if err != nil {
+		return rep, err
+	}
+	next, err := r.publish(ctx, parts, plan, w, now, out, &rep)
+	if err != nil {
+		return rep, err
+	}
+	rep.Made, rep.Plan, rep.Watermark, rep.Panes = true, next.Number, w, len(out.Panes)
+	r.logPlan(ctx, rep)
+	r.sweep(ctx, parts)
+	if r.plan = next; !r.session.Reusable() {
+		r.closeSession()
+	}
+	return rep, nil
+}
+
+// committed is the plan n-1: known from the session's own last commit, else read.
+func (r *runner) committed(ctx context.Context) (*apply.Plan, error) {
+	if r.plan != nil {
+		return r.plan, nil
+	}
+	plan, err := apply.ReadPlan(ctx, r.Log, r.pipe)
+	if err == nil && r.session != nil {
+		r.plan = plan
+	}
+	return plan, err
+}
+
+// open fences every older firer of the pipeline, and begins again: with the plan read by the new session.
+func (r *runner) open(ctx context.Context) error {
+	s, err := r.Publisher.Open(ctx, r.pipe.Group())
+	if err != nil {
+		return fmt.Errorf("open a session of %s: %w", r.pipe.Group(), err)
+	}
+	r.session, r.plan = s, nil
+	return errAgain
+}
+
+// each runs f for all partitions side by side.
+func each(parts []*partition, f func(*partition) error) error {
+	errs := make([]error, len(parts))
+	limit := make(chan struct{}, 16)
+	var wg sync.WaitGroup
+	for i, p := range parts {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			if err := f(p); err != nil {
+				errs[i] = fmt.Errorf("%s/%d: %w", p.Topic, p.TopicPartition.Partition, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// statuses reads what the slots hold, restoring those that do not build on the committed plan, and then asks for the bounds of
+// the log: a record appended in between shows as lag, not as idleness.
+func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.Plan) error {
+	err := each(parts, func(p *partition) (err error) {
+		p.status, err = r.Store.Status(ctx, p.slot)
+		if err == nil && p.status.HasCut(p.base.Token) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, statestore.ErrNoSlot) {
+			return err
+		}
+		if _, err = r.applier.Restore(ctx, p.Partition, plan); err == nil {
+			p.status, err = r.Store.Status(ctx, p.slot)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	tps := make([]event.TopicPartition, len(parts))
+	for i, p := range parts {
+		tps[i] = p.TopicPartition
+	}
+	offsets, err := r.Log.Offsets(ctx, tps)
+	if err != nil {
+		return fmt.Errorf("end offsets: %w", err)
+	}
+	for _, p := range parts {
+		p.offsets = offsets[p.TopicPartition]
+		switch applied := p.status.Applied; {
+		case p.offsets.Start > applied:
+			return fmt.Errorf("%s/%d: the log begins at offset %d, but the state needs it from %d: records were removed before they were folded "+
+				"(retention is too short); %w", p.Topic, p.TopicPartition.Partition, p.offsets.Start, applied, ErrHalted)
+		case p.offsets.End < applied:
+			return fmt.Errorf("%s/%d: the log ends at offset %d, but the state has it up to %d: the broker lost records, or the topic was made anew; %w",
+				p.Topic, p.TopicPartition.Partition, p.offsets.End, applied, ErrHalted)
+		}
+	}
+	return nil
+}
+
+// catchUp folds what the trigger is not going to deliver: below its own position, below the committed plan, or where nothing
+// moved for the idle timeout. It begins the plan again if it folded anything.
+func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) error {
+	lagging := make([]*partition, 0, len(parts))
+	for _, p := range parts {
+		if p.status.Applied < p.offsets.End {
+			lagging = append(lagging, p)
+		}
+	}
+	if len(lagging) == 0 {
+		return nil
+	}
+	trigger, err := r.Log.Group(ctx, r.App.Consumer.GroupID)
+	if err != nil {
+		return fmt.Errorf("position of the trigger's group %s: %w", r.App.Consumer.GroupID, err)
+	}
+	idle := r.pipe.Watermark.IdleTimeout
+	now := r.Clock()
+	err = each(lagging, func(p *partition) error {
+		to := max(p.base.Offset, min(trigger[p.TopicPartition].Offset, p.offsets.Stable))
+		if idle > 0 && now.Sub(p.status.LastRecordAt) >= idle {
+			to = max(to, p.offsets.Stable)
+		}
+		if req.closeAll {
+			end, ok := req.ends[p.TopicPartition]
+			if !ok {
+				end = p.offsets.End
+			}
+			to = max(to, end)
+		}
+		if p.status.Applied >= to {
+			return nil
+		}
+		r.Logger.InfoContext(ctx, "catching up from the log", "pipeline", r.pipe.Name, "topic", p.Topic, "partition", p.TopicPartition.Partition,
+			"applied", p.status.Applied, "to", to)
+		at, err := r.applier.CatchUp(ctx, p.Partition, to)
+		p.moved = at > p.status.Applied
+		return err
+	})
+	if err != nil {
+		if errors.Is(err, pipeline.ErrBlocked) {
+			r.Logger.ErrorContext(ctx, "partition is blocked by a record under the policy fail", "pipeline", r.pipe.Name, "error", err)
+			return nil
+		}
+		return fmt.Errorf("catch up: %w", err)
+	}
+	if slices.ContainsFunc(lagging, func(p *partition) bool { return p.moved }) {
+		return errAgain
+	}
+	return nil
+}
+
+// decide finds the watermark of the plan and whether there is to be one.
+func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, req request, rep *Report) (event.Time, bool) {
+	inputs := make([]watermark.Partition, len(parts))
+	slots := make([]pipeline.SlotStatus, len(parts))
+	behind := false
+	for i, p := range parts {
+		inputs[i] = watermark.Partition{
+			TopicPartition: p.TopicPartition, MaxTime: p.status.MaxTime, Applied: p.status.Applied, End: p.offsets.End,
+			LastRecordAt: p.status.LastRecordAt, Fence: p.status.Top.Watermark, Blocked: p.offsets.Stable < p.offsets.End,
+		}
+		slots[i] = pipeline.SlotStatus{Since: p.base.Offset, MaxTime: p.status.MaxTime, Slices: p.status.Slices}
+		rep.Lag += p.offsets.End - p.status.Applied
+		behind = behind || p.status.Applied < p.base.Offset
+	}
+	d := r.Low(r.pipe.WatermarkPolicy(), inputs, plan.Watermark, now)
+	w := d.Watermark
+	if req.closeAll {
+		w = max(w, r.pipe.CloseAll(w, slots))
+		for i := range inputs {
+			w = max(w, inputs[i].Fence)
+		}
+	}
+	rep.Decision = d
+	rep.Open = r.pipe.OpenSlices(plan.Watermark, slots)
+	if behind || len(parts) == 0 {
+		return w, false
+	}
+	due := r.pipe.Due(plan.Watermark, w, slots)
+	age := now.Sub(plan.At)
+	waited := age >= r.pipe.Watermark.EmitInterval
+	made := due.Now() || req.closeAll && w > plan.Watermark || waited && (due.Compact || w > plan.Watermark) || age >= event.SpanOf(daily)
+	rep.Quiet = !made && rep.Open == 0 && rep.Lag == 0
+	return w, made
+}
+
+// raise cuts every partition at its applied offset: from here on ingest classifies against w.
+func (r *runner) raise(ctx context.Context, parts []*partition, plan *apply.Plan, w event.Time) error {
+	err := each(parts, func(p *partition) (err error) {
+		p.raised, err = r.Store.Raise(ctx, p.slot, statestore.Raise{
+			Token: r.NewToken(), Watermark: w, Base: p.base.Token, BaseOffset: p.base.Offset, Seen: p.status.Applied,
+		})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("raise to %s after plan %d: %w", w, plan.Number, err)
+	}
+	return nil
+}
+
+// readPage is the number of deltas read in one call.
+const readPage = 500
+
+// read reads what the plan needs, partition by partition in order, and computes it.
+func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan, w, now event.Time) (*pipeline.Outcome, error) {
+	err := each(parts, func(p *partition) (err error) {
+		ids := make([]statestore.SliceID, 0, len(p.status.Slices)+4)
+		var st statestore.Status
+		// The slices of the first status may have been joined by others before the raise.
+		if st, err = r.Store.Status(ctx, p.slot); err != nil {
+			return err
+		}
+		for _, s := range st.Slices {
+			ids = append(ids, s.ID)
+		}
+		p.refs, err = r.Store.Index(ctx, p.slot, p.raised.Top.Token, ids)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	prefixes := make([]pipeline.Prefix, len(parts))
+	for i, p := range parts {
+		prefixes[i] = pipeline.Prefix{TopicPartition: p.TopicPartition, Since: p.base.Offset, Upto: p.raised.Top.Offset, Refs: p.refs}
+	}
+	firing := r.pipe.NewFiring(plan.Number+1, now, plan.Watermark, w, prefixes)
+	for i, p := range parts {
+		refs := firing.Needs(i)
+		for len(refs) > 0 {
+			n := min(len(refs), readPage)
+			payloads, err := r.Store.Read(ctx, p.slot, p.raised.Top.Token, refs[:n])
+			if err != nil {
+				return nil, fmt.Errorf("read %s/%d: %w", p.Topic, p.TopicPartition.Partition, err)
+			}
+			if err := firing.Feed(i, refs[:n], payloads); err != nil {
+				return nil, err
+			}
+			refs = refs[n:]
+		}
+	}
+	out, err := firing.Finish()
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range parts {
+		p.outcome = out.Partitions[i]
+	}
+	return out, nil
+}
+
+// sweep purges and compacts. It is tidying up: what it does not get done the next plan does.
+func (r *runner) sweep(ctx context.Context, parts []*partition) {
+	err := each(parts, func(p *partition) error {
+		o := &p.outcome
+		stored := map[delta.SliceID]bool{}
+		for _, ref := range p.refs {
+			stored[ref.Slice] = true
+		}
+		s := statestore.Sweep{Token: p.raised.Top.Token, Drop: o.Drop, Replace: o.Replace}
+		for _, t := range o.Trim {
+			if stored[t.Slice] {
+				s.Trim = append(s.Trim, t)
+			}
+		}
+		if len(s.Drop)+len(s.Replace)+len(s.Trim) == 0 {
+			return nil
+		}
+		return r.Store.Sweep(ctx, p.slot, s)
+	})
+	if err != nil {
+		r.Logger.WarnContext(ctx, "state was not tidied up, the next plan will do it", "pipeline", r.pipe.Name, "error", err)
+	}
+}

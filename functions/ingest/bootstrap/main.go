@@ -1,0 +1,31 @@
+// Command bootstrap is the ingest function as Lambda runs it: see package ingest.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/llm-auto-optimizer/tidemark/functions/ingest"
+	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+)
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "tidemark ingest:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	r, err := settings.Open(ctx, os.Getenv, os.Stdout)
+	if err != nil {
+		return err
+	}
+	lambda.Start(ingest.New(ingest.Deps{
+		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Clock: settings.Now, Logger: r.Logger,
+	}))
+	return nil
+}

@@ -1,0 +1,239 @@
+// Package ingest is the Kafka-triggered function: it folds a batch of records into the state of each pipeline that reads their
+// topics. It reads Kafka and the pipelines' groups, and writes state; it never produces and never commits offsets.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/apply"
+	"github.com/llm-auto-optimizer/tidemark/functions/esm"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// DefaultMargin is the time kept back before the deadline of an invocation to answer for what was not applied.
+const DefaultMargin = 500 * time.Millisecond
+
+// metadataAge is how long the identity of topics is believed. A recreated topic is noticed after at most this time.
+const metadataAge = time.Minute
+
+// Deps is what the handler works with. Nudge may be nil; a zero Margin is DefaultMargin.
+type Deps struct {
+	App       *spec.App
+	Pipelines []*pipeline.Pipeline
+	Store     statestore.Store
+	Log       kafkaio.Log
+	Nudge     func(ctx context.Context, n apply.Nudge) error // asks fire to run, without waiting for it
+	Clock     func() event.Time
+	Logger    *slog.Logger
+	Margin    time.Duration
+}
+
+// Handler is the function. Its Invoke is safe for concurrent use.
+type Handler struct {
+	Deps
+	appliers []*apply.Applier // one for each pipeline
+	decoders sync.Pool
+
+	mu         sync.Mutex
+	partitions map[event.TopicPartition]kafkaio.Partition
+	asked      time.Time
+}
+
+// New returns a handler.
+func New(d Deps) *Handler {
+	if d.Margin == 0 {
+		d.Margin = DefaultMargin
+	}
+	h := &Handler{Deps: d, decoders: sync.Pool{New: func() any { return new(esm.Decoder) }}}
+	for _, p := range d.Pipelines {
+		h.appliers = append(h.appliers, apply.New(apply.Deps{
+			Pipeline: p, Store: d.Store, Log: d.Log, Errors: d.App.Errors, Buffer: d.App.BufferSize, Clock: d.Clock, Logger: d.Logger,
+		}))
+	}
+	return h
+}
+
+// Invoke folds the records of a Lambda Kafka event and answers with the partial-batch response: the offsets that are not
+// applied in every pipeline. It fails as a whole only where no record can be named: a payload that is no Kafka event.
+func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-h.Margin))
+		defer cancel()
+	}
+	d, _ := h.decoders.Get().(*esm.Decoder)
+	defer h.decoders.Put(d)
+	ev, err := d.Decode(payload)
+	if err != nil {
+		return nil, fmt.Errorf("decode the event: %w", err)
+	}
+	work := h.split(ev)
+	failed := make([][]esm.Failure, len(work))
+	limit := make(chan struct{}, max(1, h.App.Parallelism))
+	var wg sync.WaitGroup
+	for i := range work {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			failed[i] = h.partition(ctx, work[i])
+		})
+	}
+	wg.Wait()
+	return esm.AppendResponse(nil, slices.Concat(failed...)), nil
+}
+
+// job is one partition of a payload: runs of records between the records that could not be decoded.
+type job struct {
+	event.TopicPartition
+	runs    [][]event.Record
+	end     int64   // one past the last offset delivered
+	offsets []int64 // all delivered, ascending
+}
+
+// split brings the batches together with the malformed records, which the log has to be asked for.
+func (h *Handler) split(ev esm.Event) []job {
+	jobs := make([]job, 0, len(ev.Batches))
+	at := map[event.TopicPartition]int{}
+	for _, b := range ev.Batches {
+		at[b.TopicPartition] = len(jobs)
+		j := job{TopicPartition: b.TopicPartition, runs: [][]event.Record{b.Records}}
+		for i := range b.Records {
+			j.offsets = append(j.offsets, b.Records[i].Offset)
+		}
+		jobs = append(jobs, j)
+	}
+	for _, m := range ev.Malformed {
+		h.Logger.Warn("record of the payload is malformed, reading it from the log", "topic", m.Topic, "partition", m.Partition,
+			"offset", m.Offset, "error", m.Err)
+		i, ok := at[m.TopicPartition]
+		if !ok {
+			i = len(jobs)
+			at[m.TopicPartition] = i
+			jobs = append(jobs, job{TopicPartition: m.TopicPartition})
+		}
+		j := &jobs[i]
+		j.offsets = append(j.offsets, m.Offset)
+		if n := len(j.runs); n > 0 {
+			last := j.runs[n-1]
+			if cut, _ := slices.BinarySearchFunc(last, m.Offset, func(r event.Record, o int64) int { return int(min(max(r.Offset-o, -1), 1)) }); cut < len(last) {
+				j.runs = append(j.runs[:n-1], last[:cut], last[cut:])
+			}
+		}
+	}
+	for i := range jobs {
+		slices.Sort(jobs[i].offsets)
+		jobs[i].end = jobs[i].offsets[len(jobs[i].offsets)-1] + 1
+	}
+	return jobs
+}
+
+// partition applies one partition in every pipeline that reads its topic, and returns the failures to answer: every delivered
+// offset that some pipeline has not applied, which is right whether the trigger takes them as items or as a place to resume.
+func (h *Handler) partition(ctx context.Context, j job) []esm.Failure {
+	applied := j.end
+	for i, p := range h.Pipelines {
+		if !slices.Contains(p.Topics, j.Topic) {
+			continue
+		}
+		at, err := h.apply(ctx, h.appliers[i], j)
+		if err != nil {
+			h.report(ctx, p, j, at, err)
+			applied = min(applied, at)
+		}
+	}
+	var out []esm.Failure
+	for _, o := range j.offsets {
+		if o >= applied {
+			out = append(out, esm.Failure{Partition: fmt.Sprintf("%s-%d", j.Topic, j.Partition), Offset: o})
+		}
+	}
+	return out
+}
+
+func (h *Handler) apply(ctx context.Context, a *apply.Applier, j job) (int64, error) {
+	part, err := h.lookup(ctx, j.TopicPartition)
+	if err != nil {
+		return j.offsets[0], err
+	}
+	applied := j.offsets[0]
+	for _, run := range j.runs {
+		if len(run) == 0 {
+			continue
+		}
+		at, err := a.Apply(ctx, part, run)
+		applied = max(applied, at)
+		if err != nil {
+			return applied, err
+		}
+	}
+	if n := len(j.runs); n == 0 || len(j.runs[n-1]) == 0 || j.runs[n-1][len(j.runs[n-1])-1].Offset+1 < j.end {
+		at, err := a.CatchUp(ctx, part, j.end)
+		return max(applied, at), err
+	}
+	return max(applied, j.end), nil
+}
+
+// report is the one place where ingest decides what an error means: all of them leave the records to the trigger; they differ
+// in what somebody should know.
+func (h *Handler) report(ctx context.Context, p *pipeline.Pipeline, j job, applied int64, err error) {
+	args := []any{"pipeline", p.Name, "topic", j.Topic, "partition", j.Partition, "applied", applied, "error", err}
+	switch {
+	case errors.Is(err, apply.ErrNoGenesis):
+		h.Logger.InfoContext(ctx, "waiting for the genesis of the partition", args...)
+		if h.Nudge == nil {
+			return
+		}
+		n := apply.Nudge{Genesis: []apply.First{{Topic: j.Topic, Partition: j.Partition, Offset: j.offsets[0]}}}
+		if err := h.Nudge(ctx, n); err != nil {
+			h.Logger.WarnContext(ctx, "could not nudge fire; its schedule will do", "error", err)
+		}
+	case errors.Is(err, pipeline.ErrBlocked):
+		h.Logger.ErrorContext(ctx, "partition is blocked by a record under the policy fail", args...)
+	default:
+		h.Logger.ErrorContext(ctx, "partition was not applied, the trigger will deliver it again", args...)
+	}
+}
+
+// lookup returns a partition with the identity of its topic.
+func (h *Handler) lookup(ctx context.Context, tp event.TopicPartition) (kafkaio.Partition, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	// The age of a cache is no part of any result, so the real clock serves.
+	if part, ok := h.partitions[tp]; ok && time.Since(h.asked) < metadataAge {
+		return part, nil
+	}
+	var topics []string
+	for _, p := range h.Pipelines {
+		for _, t := range p.Topics {
+			if !slices.Contains(topics, t) {
+				topics = append(topics, t)
+			}
+		}
+	}
+	if !slices.Contains(topics, tp.Topic) {
+		return kafkaio.Partition{}, fmt.Errorf("%s/%d: no pipeline reads this topic", tp.Topic, tp.Partition)
+	}
+	parts, err := h.Log.Partitions(ctx, topics)
+	if err != nil {
+		return kafkaio.Partition{}, fmt.Errorf("look up partitions: %w", err)
+	}
+	h.partitions, h.asked = make(map[event.TopicPartition]kafkaio.Partition, len(parts)), time.Now()
+	for _, p := range parts {
+		h.partitions[p.TopicPartition] = p
+	}
+	part, ok := h.partitions[tp]
+	if !ok {
+		return kafkaio.Partition{}, fmt.Errorf("%s/%d: the broker does not know this partition: %w", tp.Topic, tp.Partition, kafkaio.ErrUnknownTopic)
+	}
+	return part, nil
+}
