@@ -1,0 +1,3 @@
+wipe()
+call('UNLINK', R)
+return {'ok'}

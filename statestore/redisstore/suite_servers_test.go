@@ -1,0 +1,33 @@
+//go:build servers
+
+package redisstore
+
+import (
+	"testing"
+
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+	"github.com/llm-auto-optimizer/tidemark/statestore/storetest"
+)
+
+// TestStore runs the suite of every store on one server and on a cluster, with payloads written as they are and compressed.
+func TestStore(t *testing.T) {
+	for _, v := range []struct {
+		name, env string
+		codec     statestore.Codec
+	}{
+		{"server", envServer, statestore.CodecNone},
+		{"server, lz4", envServer, statestore.CodecLZ4},
+		{"cluster", envCluster, statestore.CodecLZ4},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) statestore.Store {
+				t.Helper()
+				s, err := Open(t.Context(), Options{URLs: urls(t, v.env), Codec: v.codec})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s // the suite closes it
+			})
+		})
+	}
+}

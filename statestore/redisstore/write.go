@@ -1,0 +1,284 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// stageAttempts is how often an operation that is too large for one call is staged again after another writer's end took away
+// what was staged.
+const stageAttempts = 3
+
+// errStage says that it always did.
+var errStage = errors.New("redisstore: what was staged was removed by other writers")
+
+// Commit implements statestore.Store. It is one round trip unless the deltas are too many or too large for one call.
+func (s *Store) Commit(ctx context.Context, slot statestore.Slot, c statestore.Commit) (statestore.Meta, error) {
+	if err := statestore.CheckCommit(slot, c); err != nil {
+		return statestore.Meta{}, err
+	}
+	now := ""
+	if c.Now != event.MinTime {
+		now = timeHex(c.Now)
+	}
+	fixed := []any{offsetHex(c.Applied), tokenHex(c.Top), offsetHex(c.To), timeHex(c.MaxTime), now}
+	a, err := s.write(ctx, keysOf(slot), s.scripts.commit, fixed, c.Deltas)
+	if err != nil {
+		return statestore.Meta{}, fmt.Errorf("commit %s from offset %d: %w", slot, c.Applied, err)
+	}
+	if a.code == codeConflict {
+		return a.meta, fmt.Errorf("commit %s from offset %d, store has %d: %w", slot, c.Applied, a.meta.Applied, statestore.ErrConflict)
+	}
+	return a.meta, nil
+}
+
+// Restore implements statestore.Store.
+func (s *Store) Restore(ctx context.Context, slot statestore.Slot, r statestore.Restore) (statestore.Meta, statestore.Outcome, error) {
+	if err := statestore.CheckRestore(slot, r); err != nil {
+		return statestore.Meta{}, 0, err
+	}
+	noAdopt := "0"
+	if r.NoAdopt {
+		noAdopt = "1"
+	}
+	fixed := []any{
+		tokenHex(r.Token), offsetHex(r.Offset), timeHex(r.Watermark), offsetHex(r.ReplayFrom), timeHex(r.MaxTime), timeHex(r.Now),
+		noAdopt,
+	}
+	a, err := s.write(ctx, keysOf(slot), s.scripts.restore, fixed, r.Refused)
+	if err != nil {
+		return statestore.Meta{}, 0, fmt.Errorf("restore %s: %w", slot, err)
+	}
+	switch a.code {
+	case codePresent:
+		return a.meta, statestore.Present, nil
+	case codeCreated:
+		return a.meta, statestore.Created, nil
+	case codeAdopted:
+		return a.meta, statestore.Adopted, nil
+	case codeWiped:
+		return a.meta, statestore.Wiped, nil
+	}
+	return statestore.Meta{}, 0, fmt.Errorf("restore %s: unexpected answer %q", slot, a.code)
+}
+
+// Raise implements statestore.Store. The client never repeats it on its own: if the first try had come through, the second
+// would be refused.
+func (s *Store) Raise(ctx context.Context, slot statestore.Slot, r statestore.Raise) (statestore.Meta, error) {
+	if err := statestore.CheckSlot(slot); err != nil {
+		return statestore.Meta{}, err
+	}
+	a, err := s.run(ctx, call{
+		script: s.scripts.raise,
+		keys:   keysOf(slot).base(0),
+		args: []any{
+			tokenHex(r.Token), timeHex(r.Watermark), tokenHex(r.Base), offsetHex(max(r.BaseOffset, 0)), offsetHex(max(r.Seen, 0)),
+		},
+		once: true,
+	})
+	if err != nil {
+		return statestore.Meta{}, fmt.Errorf("raise %s: %w", slot, err)
+	}
+	if a.code == codeRefused {
+		if _, err := a.meta.Raised(r); err != nil { // the same rule in Go knows the reason
+			return statestore.Meta{}, fmt.Errorf("raise %s: %w", slot, err)
+		}
+		return statestore.Meta{}, fmt.Errorf("raise %s: %w", slot, statestore.ErrRefused)
+	}
+	return a.meta, nil
+}
+
+// Sweep implements statestore.Store.
+func (s *Store) Sweep(ctx context.Context, slot statestore.Slot, w statestore.Sweep) error {
+	if err := statestore.CheckSweep(slot, w); err != nil {
+		return err
+	}
+	var drops, trims, removes []byte
+	for _, id := range w.Drop {
+		drops = statestore.AppendSlice(drops, id)
+	}
+	for _, t := range w.Trim {
+		if t.To >= 0 {
+			trims = statestore.AppendOffset(statestore.AppendSlice(trims, t.Slice), t.To)
+		}
+	}
+	var with []statestore.Delta
+	for _, r := range w.Replace {
+		for _, ref := range r.Remove {
+			removes = statestore.AppendField(statestore.AppendSlice(removes, ref.Slice), ref)
+		}
+		with = append(with, r.With...)
+	}
+	a, err := s.write(ctx, keysOf(slot), s.scripts.sweep, []any{tokenHex(w.Token), drops, trims, removes}, with)
+	if err != nil {
+		return fmt.Errorf("sweep %s: %w", slot, err)
+	}
+	switch a.code {
+	case codeRefused:
+		return fmt.Errorf("sweep %s: top is not %x: %w", slot, w.Token, statestore.ErrRefused)
+	case codeGone:
+		return fmt.Errorf("sweep %s: %w", slot, goneError(a.rest))
+	}
+	return nil
+}
+
+// Drop implements statestore.Store.
+func (s *Store) Drop(ctx context.Context, slot statestore.Slot) error {
+	if err := statestore.CheckSlot(slot); err != nil {
+		return err
+	}
+	if _, err := s.run(ctx, call{script: s.scripts.drop, keys: keysOf(slot).base(0)}); err != nil {
+		return fmt.Errorf("drop %s: %w", slot, err)
+	}
+	return nil
+}
+
+// group is the deltas to write to one list.
+type group struct {
+	slice  statestore.SliceID
+	fields []byte // field names, each statestore.FieldSize bytes
+	values [][]byte
+}
+
+// size returns the bytes of a group on the wire, without what frames them.
+func (g group) size() int {
+	n := len(g.fields)
+	for _, v := range g.values {
+		n += len(v)
+	}
+	return n
+}
+
+// groupDeltas sorts deltas by list and field name and encodes their payloads. Of several with one identity the last stays.
+func groupDeltas(codec statestore.Codec, deltas []statestore.Delta) []group {
+	order := make([]int, len(deltas))
+	bytes := 0
+	for i, d := range deltas {
+		order[i] = i
+		bytes += len(d.Payload) + 16
+	}
+	identity := func(i, j int) int {
+		a, b := deltas[i].Ref, deltas[j].Ref
+		return cmp.Or(cmp.Compare(a.Slice.Window, b.Slice.Window), cmp.Compare(a.Slice.Start, b.Slice.Start),
+			cmp.Compare(a.From, b.From), cmp.Compare(a.Bucket, b.Bucket))
+	}
+	slices.SortStableFunc(order, identity)
+	var groups []group
+	buf := make([]byte, 0, bytes)
+	for k, i := range order {
+		if k+1 < len(order) && identity(i, order[k+1]) == 0 {
+			continue
+		}
+		d := deltas[i]
+		if len(groups) == 0 || groups[len(groups)-1].slice != d.Slice {
+			groups = append(groups, group{slice: d.Slice})
+		}
+		g := &groups[len(groups)-1]
+		g.fields = statestore.AppendField(g.fields, d.Ref)
+		start := len(buf)
+		buf = codec.Append(buf, d.Payload) // values cut before keep the old memory if it has to grow
+		g.values = append(g.values, buf[start:len(buf):len(buf)])
+	}
+	return groups
+}
+
+// write runs a script that ends in the arguments of groups (see head.lua) with the deltas given. What does not fit in one call
+// is staged first, under an id that only this call knows: until the script runs nothing of it is part of the slot.
+func (s *Store) write(ctx context.Context, keys slotKeys, script script, fixed []any, deltas []statestore.Delta) (answer, error) {
+	groups := groupDeltas(s.codec, deltas)
+	args, bytes, count := 3+3+len(fixed)+2, 0, 0
+	for _, g := range groups {
+		args += 2 + len(g.values)
+		bytes += g.size()
+		count += len(g.values)
+	}
+	if args <= s.limits.args && (bytes <= s.limits.bytes || count == 1) {
+		c := call{script: script, keys: keys.base(len(groups)), args: append(make([]any, 0, args), fixed...)}
+		c.args = append(c.args, "", "0")
+		for _, g := range groups {
+			c.keys = append(c.keys, keys.list(g.slice))
+			c.args = append(c.args, g.fields)
+			for _, v := range g.values {
+				c.args = append(c.args, v)
+			}
+		}
+		return s.run(ctx, c)
+	}
+	for range stageAttempts {
+		id, err := s.stage(ctx, keys, groups)
+		if err != nil {
+			return answer{}, err
+		}
+		final := append(slices.Clone(fixed), id, strconv.Itoa(count))
+		a, err := s.run(ctx, call{script: script, keys: keys.base(0), args: final})
+		if err != nil || a.code != codeStage {
+			return a, err
+		}
+	}
+	return answer{}, errStage
+}
+
+// stage writes deltas aside, in as many calls as it takes, and returns the id they are under. What is left of a call that dies
+// goes with the next staged operation that succeeds, or with the slot.
+func (s *Store) stage(ctx context.Context, keys slotKeys, groups []group) (string, error) {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	id := hex.EncodeToString(random[:])
+	var names []byte
+	var values []any
+	bytes := 0
+	flush := func() error {
+		if len(values) == 0 {
+			return nil
+		}
+		c := call{script: s.scripts.stage, keys: keys.base(0), args: append([]any{id, names}, values...)}
+		names, values, bytes = nil, nil, 0
+		_, err := s.run(ctx, c)
+		return err
+	}
+	for _, g := range groups {
+		name := statestore.AppendSlice(nil, g.slice)
+		for i, v := range g.values {
+			field := g.fields[i*statestore.FieldSize:][:statestore.FieldSize]
+			size := len(name) + len(field) + len(v)
+			if 3+3+2+len(values)+1 > s.limits.args || bytes+size > s.limits.bytes {
+				if err := flush(); err != nil {
+					return "", err
+				}
+			}
+			names = append(append(names, name...), field...)
+			values = append(values, v)
+			bytes += size
+		}
+	}
+	return id, flush()
+}
+
+// goneError tells which delta a script missed: its list and field name in one string.
+func goneError(rest []any) error {
+	name := ""
+	if len(rest) > 0 {
+		name, _ = rest[0].(string)
+	}
+	if len(name) == statestore.SliceSize+statestore.FieldSize {
+		if id, err := statestore.ParseSlice([]byte(name[:statestore.SliceSize])); err == nil {
+			if ref, err := statestore.ParseField(id, []byte(name[statestore.SliceSize:])); err == nil {
+				return statestore.Gone(ref)
+			}
+		}
+	}
+	return fmt.Errorf("delta %q is gone: %w", name, statestore.ErrRefused)
+}
+
+func offsetHex(o int64) []byte           { return statestore.AppendOffset(nil, o) }
+func timeHex(t event.Time) string        { return string(statestore.AppendTime(nil, t)) }
+func tokenHex(t statestore.Token) []byte { return statestore.AppendToken(nil, t) }
