@@ -1,0 +1,115 @@
+package spec
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strconv"
+)
+
+// fingerprintVersion is the first line of the canonical text. Stored state, groups and transactional ids carry the
+// fingerprint: another version makes every pipeline a new one. A part added to the language appends its line only where it
+// is not at its default, so that the fingerprints of pipelines without it stay.
+const fingerprintVersion = "tidemark pipeline 1\n"
+
+// Fingerprint returns 16 lower-case hexadecimal digits that stand for everything that changes results: the first 8 bytes of
+// the SHA-256 of a canonical text of topics (in any order), timestamp, key, where, map, values, windows with lateness,
+// aggregates, max_future_skew, what happens to bad records, and fire.shards. Names of topics written to, the watermark and
+// everything about running are not in it: they can change while state stays. The order of windows and functions is in it,
+// since stored state is laid out by it.
+func (p *Pipeline) Fingerprint() string {
+	sum := sha256.Sum256(p.appendCanonical(nil))
+	return hex.EncodeToString(sum[:8])
+}
+
+// appendCanonical appends the canonical text: one line a part, strings quoted as in Go, lengths first, times in ms.
+func (p *Pipeline) appendCanonical(dst []byte) []byte {
+	dst = append(dst, fingerprintVersion...)
+	topics := slices.Clone(p.Topics)
+	slices.Sort(topics)
+	dst = appendStrings(append(dst, "topics"...), topics)
+	dst = appendTimestamp(append(dst, "timestamp"...), p.Timestamp)
+	switch {
+	case p.Key.RecordKey:
+		dst = append(dst, "key record\n"...)
+	default:
+		dst = appendStrings(append(dst, "key fields"...), p.Key.Fields)
+	}
+	dst = append(dst, "where \"\"\nmap 0\n"...)
+	dst = appendInt(append(dst, "values"...), int64(len(p.Values)))
+	for _, v := range p.Values {
+		dst = appendString(appendString(dst, v.Name), v.Path)
+	}
+	dst = append(dst, '\n')
+	for _, w := range p.Windows {
+		dst = appendString(append(dst, "window"...), w.Name)
+		dst = append(dst, ' ')
+		dst = append(dst, w.Kind.String()...)
+		for _, span := range []int64{int64(w.Size), int64(w.Slide), int64(w.Offset), int64(w.Gap), int64(w.Lateness)} {
+			dst = appendInt(dst, span)
+		}
+		dst = append(dst, ' ')
+		dst = strconv.AppendBool(dst, w.AllowGaps)
+		dst = append(dst, '\n')
+	}
+	for _, a := range p.Aggregates {
+		dst = appendStrings(appendString(append(dst, "aggregates"...), a.Value), a.Functions)
+	}
+	dst = appendInt(append(dst, "max_future_skew"...), max(int64(p.Watermark.MaxFutureSkew), -1))
+	dst = append(append(append(dst, "\nbad_records "...), recordPolicy(p.Policy)...), '\n')
+	dst = appendInt(append(dst, "shards"...), int64(max(p.Shards, 1)))
+	return append(dst, '\n')
+}
+
+// recordPolicy returns what a policy does to a record that can never succeed: under retry it is dead-lettered at once.
+func recordPolicy(p Policy) string {
+	switch p {
+	case PolicyRetry, PolicyDeadLetter:
+		return string(PolicyDeadLetter)
+	case PolicySkip:
+		return string(PolicySkip)
+	case PolicyFail:
+		return string(PolicyFail)
+	}
+	return string(p)
+}
+
+func appendTimestamp(dst []byte, t Timestamp) []byte {
+	if t.Field == "" {
+		return append(dst, " record\n"...)
+	}
+	dst = appendString(append(dst, " field"...), t.Field)
+	dst = append(append(dst, ' '), t.Unit...)
+	dst = append(dst, ' ')
+	return append(strconv.AppendBool(dst, t.Record), '\n')
+}
+
+func appendStrings(dst []byte, list []string) []byte {
+	dst = appendInt(dst, int64(len(list)))
+	for _, s := range list {
+		dst = appendString(dst, s)
+	}
+	return append(dst, '\n')
+}
+
+func appendString(dst []byte, s string) []byte { return strconv.AppendQuote(append(dst, ' '), s) }
+
+func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(append(dst, ' '), n, 10) }
+
+// Group returns the consumer group that the pipeline commits to: tidemark.APP.PIPELINE.FINGERPRINT. With several shards it is
+// only their common beginning; see GroupOf.
+func (p *Pipeline) Group() string { return "tidemark." + p.App + "." + p.Name + "." + p.Fingerprint() }
+
+// GroupOf returns the group of one shard, from 0: Group, and where there are several shards, a dot and its number.
+func (p *Pipeline) GroupOf(shard int) string {
+	if p.Shards <= 1 {
+		return p.Group()
+	}
+	return p.Group() + "." + strconv.Itoa(shard)
+}
+
+// TransactionalID returns the transactional id of the pipeline's firer. It is the same text as Group.
+func (p *Pipeline) TransactionalID() string { return p.Group() }
+
+// TransactionalIDOf returns the transactional id of the firer of one shard; it is the same text as GroupOf.
+func (p *Pipeline) TransactionalIDOf(shard int) string { return p.GroupOf(shard) }
