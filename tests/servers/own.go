@@ -3,6 +3,7 @@ package servers
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -60,7 +61,7 @@ func (r *OwnRedis) Start() {
 		r.t.Fatalf("own redis: %v (install redis-server: apt-get install redis-server)", err)
 	}
 	r.cmd = cmd
-	if err := awaitRedis(r.addr, readyWithin); err != nil {
+	if err := awaitRedis(r.t.Context(), r.addr, readyWithin); err != nil {
 		r.Kill()
 		r.t.Fatalf("own redis on %s: %v; its log ends in\n%s", r.addr, err, r.log)
 	}
@@ -78,25 +79,29 @@ func (r *OwnRedis) Kill() {
 }
 
 // awaitRedis returns when the server answers PING, else the last failure after the given time.
-func awaitRedis(addr string, within time.Duration) error {
+func awaitRedis(ctx context.Context, addr string, within time.Duration) error {
 	end := time.Now().Add(within)
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		err := ping(addr)
+		err := ping(ctx, addr)
 		if err == nil {
 			return nil
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("not ready after %s: %w", within, err)
 		}
-		<-poll.C
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w; last: %w", ctx.Err(), err)
+		}
 	}
 }
 
 // ping asks over a connection of its own, so that this package needs no client library.
-func ping(addr string) (err error) {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+func ping(ctx context.Context, addr string) (err error) {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("ping: %w", err)
 	}

@@ -91,19 +91,12 @@ func TestRedisRunsScripts(t *testing.T) {
 			}
 		})
 	}
-	masters := 0
-	if err := cluster.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }); err != nil {
-		t.Errorf("ping every master: %v", err)
-	}
-	slots, err := cluster.ClusterSlots(t.Context()).Result()
+	shards, err := cluster.ClusterShards(t.Context()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range slots {
-		masters += min(1, len(s.Nodes))
-	}
-	if masters < 2 {
-		t.Errorf("%d masters hold slots, want several: %v", masters, slots)
+	if len(shards) < 2 {
+		t.Errorf("%d shards, want several: %v", len(shards), shards)
 	}
 }
 

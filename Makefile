@@ -1,0 +1,92 @@
+# Every target has one line in `make help` (tests/arch checks it). Variables with ?= may be set on the command line.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+FUZZTIME ?= 30s
+COUNT ?= 6
+BENCH ?= .
+BENCHTIME ?= 1s
+SCENARIOS ?=
+ARGS ?=
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+TOOL := go tool -modfile=infra/tools/go.mod
+
+# What Lambda runs: no RPC mode, no paths of the machine that built it, no symbols.
+BOOTSTRAP_FLAGS := -tags lambda.norpc -trimpath -ldflags "-s -w"
+ARCHITECTURES := arm64 amd64
+BOOTSTRAPS := $(patsubst functions/%/bootstrap/main.go,%,$(wildcard functions/*/bootstrap/main.go))
+
+.PHONY: help
+help: ## what each target does
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z0-9-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## the main job on this machine, with Go alone: sample events in, windows out (ARGS="--for 30s")
+	go run ./localdev run $(ARGS)
+
+.PHONY: build
+build: ## the bootstrap binaries for Lambda in dist/ARCH/FUNCTION/, and dist/tidemark for this machine
+	@for arch in $(ARCHITECTURES); do \
+	  for name in $(BOOTSTRAPS); do \
+	    echo "dist/$$arch/$$name/bootstrap"; \
+	    CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build $(BOOTSTRAP_FLAGS) -o "dist/$$arch/$$name/bootstrap" "./functions/$$name/bootstrap"; \
+	  done; \
+	done
+	@echo dist/tidemark
+	@CGO_ENABLED=0 go build -trimpath -o dist/tidemark ./localdev
+
+.PHONY: test
+test: ## every test, with the race detector, on real servers (starts or installs them, saying so)
+	servers=$$(tests/servers/up); eval "$$servers"; race=$$(tests/servers/race); \
+	  go test $$race -shuffle=on -timeout 15m -tags servers ./...
+
+.PHONY: test-short
+test-short: ## the tests that need Go alone: no server, no C compiler
+	CGO_ENABLED=0 go test -short -shuffle=on ./...
+
+.PHONY: conformance
+conformance: ## the scenarios of a file through the real handlers (SCENARIOS=file.jsonl)
+	@[ -f "$(SCENARIOS)" ] || { echo 'usage: make conformance SCENARIOS=file.jsonl' >&2; exit 2; }
+	TIDEMARK_SCENARIOS="$(abspath $(SCENARIOS))" go test -count=1 -run '^TestScenarios$$' -v ./tests/conformance
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	infra/tools/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: ## benchmarks of core, statestore and functions: a benchstat table and RESULT lines (COUNT=6 BENCH=. BENCHTIME=1s)
+	infra/tools/bench $(COUNT) '$(BENCH)' $(BENCHTIME)
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## golangci-lint as .golangci.yml says, and functions that nothing reaches
+	$(GOLANGCI_LINT) run ./...
+	@dead=$$($(TOOL) deadcode -test -tags servers ./...); [ -z "$$dead" ] || { echo "unreachable functions:"; echo "$$dead"; exit 1; }
+
+# Built from source once per version: the released binary may be out of reach, the module proxy is not.
+$(GOLANGCI_LINT):
+	@echo "building golangci-lint $(GOLANGCI_LINT_VERSION) (about three minutes, once)" >&2
+	@mkdir -p .bin
+	GOFLAGS= GOBIN="$(CURDIR)/.bin" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@rm -f .bin/golangci-lint-v* && mv .bin/golangci-lint $@
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## format every Go file (gofumpt, goimports)
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: golden
+golden: ## rewrite the golden files in testdata; read the diff before you commit it
+	@for dir in $$(grep -rl --include='*_test.go' 'flag\.Bool("update"' . | xargs -n 1 dirname | sort -u); do \
+	  go test -count=1 "$$dir" -update; \
+	done
+
+.PHONY: cover
+cover: ## coverage by function in cover.out, and the total
+	go test -coverpkg=./core/...,./statestore/...,./functions/... -coverprofile=cover.out ./...
+	@go tool cover -func=cover.out | tail -n 1
+
+.PHONY: ci
+ci: ## what continuous integration runs
+	.ci/run
