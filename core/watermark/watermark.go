@@ -102,7 +102,7 @@ func Low(p Policy, parts []Partition, last, now event.Time) Decision {
 	}
 	reach := p.candidate(parts, now, &d)
 	candidate := reach
-	if p.Periodic && p.Interval > 0 && reach != event.MinTime {
+	if p.Periodic && p.Interval > 0 {
 		candidate = reach.Floor(p.Interval, 0)
 	}
 	if reach > last && candidate <= last && d.Holder.Reason != ReasonAllIdle {

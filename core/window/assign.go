@@ -85,9 +85,6 @@ func (d *Definition) appendWindows(dst []Window, t event.Time, first, last event
 // A t in a hole is not late but unassigned: Slice says so; here it is judged as if its hole belonged to
 // the window before.
 func (d *Definition) Accepts(t, fence event.Time) bool {
-	if fence == event.MinTime {
-		return true
-	}
 	if d.Kind == KindSession {
 		return t.Add(d.Lateness) >= fence
 	}
@@ -98,9 +95,6 @@ func (d *Definition) Accepts(t, fence event.Time) bool {
 // Refused returns how many of the windows that contain t no longer take it under the fence: End + Lateness <= fence. For a
 // session it is 0 or 1.
 func (d *Definition) Refused(t, fence event.Time) int {
-	if fence == event.MinTime {
-		return 0
-	}
 	if d.Kind == KindSession {
 		if d.Accepts(t, fence) {
 			return 0

@@ -72,7 +72,7 @@ func (d *Definition) WindowsOf(dst []Window, s Slice) []Window {
 // Closing appends the windows that hold s and have after < End <= upTo, ascending; nothing for a session definition. Its cost
 // is that of the windows appended, not of all that hold s.
 func (d *Definition) Closing(dst []Window, s Slice, after, upTo event.Time) []Window {
-	if d.Kind == KindSession || after == event.MaxTime {
+	if d.Kind == KindSession {
 		return dst
 	}
 	g := d.grid(s.Start)
