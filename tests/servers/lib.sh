@@ -34,9 +34,10 @@ until_ok() {
 
 # A pid file holds "PID START", START being the kernel's start time of that process: a pid that the system has
 # meanwhile given to another process is never taken for ours.
+# One that has ended, and that its parent has not yet asked about (state Z), has no start time here.
 started_at() {
   if [ -r "/proc/$1/stat" ]; then
-    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
+    sed -n 's/.*) \([^Z]\)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
   else
     ps -o lstart= -p "$1" 2>/dev/null | tr ' ' '_'
   fi
