@@ -246,7 +246,10 @@ func TestLow(t *testing.T) {
 			Decision{Watermark: none, Holder: Holder{tp(0), ReasonNoRecordYet, 0, 0}},
 		},
 		{
-			"periodic, all idle, between two multiples", Policy{IdleTimeout: 1000, AllIdle: Max, Periodic: true, Interval: 100}, []Partition{at(0, 599, 0)}, 500,
+			"periodic, all idle, between two multiples",
+			Policy{IdleTimeout: 1000, AllIdle: Max, Periodic: true, Interval: 100},
+			[]Partition{at(0, 599, 0)},
+			500,
 			Decision{Watermark: 500, Holder: Holder{Reason: ReasonAllIdle}, Idle: []event.TopicPartition{tp(0)}},
 		},
 		{
