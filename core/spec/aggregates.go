@@ -23,6 +23,7 @@ func (l *loader) aggregates(p *Pipeline, at string, v, processor *value) {
 				names, items = append(names, item.str), append(items, item)
 			}
 		}
+		l.written[at+".aggregates."+strconv.Quote(name)] = list
 		functions, from := expand(names, percentiles)
 		for i := range functions {
 			l.written[functionPath(at, name, i)] = items[from[i]]

@@ -101,7 +101,7 @@ func (c *checker) readEntry(v *value, e entry, written []string) {
 	f, as := v.field.spelled(e.key)
 	if f == nil {
 		c.unknown(key, v.field, e.key)
-		v.bad = true
+		v.bad, v.strange = true, true
 		return
 	}
 	at := indexOf(v.field.fields, f.name)
@@ -122,7 +122,7 @@ func (c *checker) readEntry(v *value, e entry, written []string) {
 		c.later(key, e.key, "")
 		v.bad = true
 	case statusRefused:
-		c.report(key, f.reason, e.value.got(), "")
+		c.report(key, f.reason, "", "") // without the value, which may be a password
 		v.bad = true
 	}
 	var kid *value
@@ -192,7 +192,9 @@ func (c *checker) unknown(key *value, block *field, name string) {
 		}
 	}
 	hint := ""
-	if near := nearest(strings.ToLower(plain), names); near != "" {
+	if base := durationOf(block, plain); base != "" {
+		hint = fmt.Sprintf("write %s in Go's syntax such as %s: 1m30s, or a number under %s_secs or %s_ms", base, base, base, base)
+	} else if near := nearest(strings.ToLower(plain), names); near != "" {
 		hint = "did you mean " + near + "?"
 	} else if root := language(); root.find(plain) != nil {
 		hint = "it belongs at the top level of the file"
@@ -202,6 +204,16 @@ func (c *checker) unknown(key *value, block *field, name string) {
 		hint = "known here: " + strings.Join(builtNames(block), ", ")
 	}
 	c.report(key, "unknown key", "", hint)
+}
+
+// durationOf returns the duration of a block that a key gives a unit of its own: size for size_mins.
+func durationOf(block *field, key string) string {
+	for i := range block.fields {
+		if f := &block.fields[i]; f.kind == kindDuration && strings.HasPrefix(key, f.name+"_") {
+			return f.name
+		}
+	}
+	return ""
 }
 
 // homeOf returns the path of the first block that has a key of this name; "" if none has.

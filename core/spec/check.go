@@ -13,18 +13,19 @@ import (
 
 // value is one field of a file, checked against the table. Where the file does not have it, it is the default.
 type value struct {
-	place         // of what was written; of the block around it where nothing was
-	field *field  // never nil
-	node  *node   // nil: absent
-	path  string  // as written: "processor.windows.tumbling.size_secs"
-	bad   bool    // a problem was reported in it; it then has its default
-	str   string  // strings
-	num   int64   // integers; durations in milliseconds
-	float float64 // numbers
-	flag  bool
-	items []*value // lists
-	names []string // maps: the keys, parallel to items
-	kids  []*value // blocks: parallel to field.fields
+	place           // of what was written; of the block around it where nothing was
+	field   *field  // never nil
+	node    *node   // nil: absent
+	path    string  // as written: "processor.windows.tumbling.size_secs"
+	bad     bool    // a problem was reported in it; it then has its default
+	strange bool    // blocks: it has a key that is not known, which may be a misspelt one that is missing
+	str     string  // strings
+	num     int64   // integers; durations in milliseconds
+	float   float64 // numbers
+	flag    bool
+	items   []*value // lists
+	names   []string // maps: the keys, parallel to items
+	kids    []*value // blocks: parallel to field.fields
 }
 
 // set reports whether the file has the field.

@@ -278,9 +278,13 @@ func (l *loader) window(at, kind string, v, shared *value) window.Definition {
 func (l *loader) windowKeys(v *value, kind string) {
 	need, may := keysOf(kindOf(kind))
 	for _, name := range need {
-		if kid := v.kid(name); !kid.set() && !kid.bad {
+		kid := v.kid(name)
+		switch {
+		case kid.set() || kid.bad:
+		case v.strange:
+			kid.bad = true // the key that is not known is this one, most likely: one problem is enough
+		default:
 			l.report(kid, "is required for a "+kind+" window", "", l.want(kid.field, ""))
-			v.bad = true
 		}
 	}
 	for _, name := range []string{"size", "slide", "gap", "offset", "allow_gaps"} {

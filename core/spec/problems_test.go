@@ -1,0 +1,260 @@
+package spec_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+)
+
+// wrong is a spec with one problem. The text follows five lines of a good one (least) unless whole is set, and every field
+// but the last two must be exactly what is reported.
+type wrong struct {
+	name    string
+	text    string
+	whole   bool
+	line    int
+	path    string
+	value   string
+	message string // a part of it
+	hint    string // a part of it
+}
+
+func inPipeline(lines ...string) string {
+	return "pipelines:\n  - name: p\n    " + strings.Join(lines, "\n    ") + "\n"
+}
+
+func TestProblemsSayWhereWhatAndWhatWouldBeRight(t *testing.T) {
+	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {
+		for _, w := range tables {
+			t.Run(w.name, func(t *testing.T) { w.check(t) })
+		}
+	}
+}
+
+func (w wrong) check(t *testing.T) {
+	text := w.text
+	if !w.whole {
+		text = least + text
+	}
+	app, err := spec.Load([]byte(text), "spec.yaml")
+	if app != nil || err == nil {
+		t.Fatalf("no error for:\n%s", text)
+	}
+	problems := spec.Problems(err)
+	if len(problems) != 1 {
+		t.Fatalf("got %d problems, want 1:\n%v\nin:\n%s", len(problems), err, text)
+	}
+	p := problems[0]
+	if p.File != "spec.yaml" || p.Line != w.line || p.Path != w.path || p.Value != w.value {
+		t.Errorf("got line %d, path %q, value %q; want %d, %q, %q: %v", p.Line, p.Path, p.Value, w.line, w.path, w.value, err)
+	}
+	if !strings.Contains(p.Message, w.message) || !strings.Contains(p.Hint, w.hint) || w.hint == "" && p.Hint != "" {
+		t.Errorf("got message %q and hint %q, want %q and %q", p.Message, p.Hint, w.message, w.hint)
+	}
+	where := fmt.Sprintf("spec.yaml:%d: ", w.line)
+	if w.path != "" {
+		where += w.path + ": "
+	}
+	if !strings.HasPrefix(err.Error(), where+p.Message) {
+		t.Errorf("got %q, want it to begin with %q", err, where)
+	}
+}
+
+func wrongKeys() []wrong {
+	return []wrong{
+		{name: "unknown key", text: "parallelism: 4\n", line: 6, path: "parallelism", message: "unknown key", hint: "it belongs under processor"},
+		{name: "misspelt key", text: "pipeline: []\n", line: 6, path: "pipeline", message: "unknown key", hint: "did you mean pipelines?"},
+		{name: "key of another block", text: inPipeline("max_retries: 3"), line: 8, path: "pipelines[0].max_retries", message: "unknown key", hint: "it belongs under processor.error_handling"},
+		{name: "key of the top level", text: inPipeline("metrics: {}"), line: 8, path: "pipelines[0].metrics", message: "unknown key", hint: "it belongs at the top level"},
+		{name: "key of nowhere", text: inPipeline("late: {zebra: 1}"), line: 8, path: "pipelines[0].late.zebra", message: "unknown key", hint: "known here: topic"},
+		{name: "unit that a duration has not", text: inPipeline("windows: [{size_mins: 5}]"), line: 8, path: "pipelines[0].windows[0].size_mins", message: "unknown key", hint: "write size in Go's syntax"},
+		{name: "repeated key", text: "app: a\napp: b\n", line: 7, path: "app", message: "is given twice, first on line 6", hint: "remove one"},
+		{name: "repeated value name", text: inPipeline("values: {a: x, a: y}"), line: 8, path: "pipelines[0].values.a", message: "is given twice, first on line 8", hint: "remove one"},
+		{name: "duration twice", text: inPipeline("windows: [{size: 5m,", "  size_secs: 300}]"), line: 9, path: "pipelines[0].windows[0].size_secs", value: "300", message: "is size again, of line 8", hint: "keep one"},
+		{name: "kafka twice", text: "kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}\n", line: 6, path: "kafka", message: "is given twice, first as processor.kafka on line 3", hint: "keep one"},
+		{name: "key without value", text: "app:\n", line: 6, path: "app", message: "has no value", hint: "leave the key out"},
+		{name: "list where a mapping is due", text: "processor: []\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out}}", whole: true, line: 1, path: "processor", value: "a list", message: "must be a mapping"},
+	}
+}
+
+func wrongValues() []wrong {
+	processor := func(line string) string {
+		return "processor:\n  " + line + "\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out}}\n"
+	}
+	at2 := func(name, line, path, value, message, hint string) wrong {
+		return wrong{name: name, whole: true, text: processor(line), line: 2, path: "processor." + path, value: value, message: message, hint: hint}
+	}
+	return []wrong{
+		at2("number below its range", "parallelism: 0", "parallelism", "0", "must be from 1 to 256", "the default is 4"),
+		at2("number above its range", "buffer_size: 99999999", "buffer_size", "99999999", "must be from 1 to 1000000", "10000"),
+		at2("number beyond 64 bits", "parallelism: 18446744073709551615", "parallelism", "18446744073709551615", "must be from 1 to 256", "4"),
+		at2("number in quotes", `parallelism: "4"`, "parallelism", "4", "must be an integer", "without quotes"),
+		at2("fraction", "parallelism: 1.5", "parallelism", "1.5", "must be an integer", "1 to 256"),
+		at2("duration without unit", "checkpoint_interval: 60", "checkpoint_interval", "60", "needs a unit", "checkpoint_interval: 60s, or checkpoint_interval_secs: 60"),
+		at2("duration in days", "checkpoint_interval: 1d", "checkpoint_interval", "1d", "must be a duration", "Go's syntax such as 1m30s"),
+		at2("duration under seconds", "checkpoint_interval_secs: 1m", "checkpoint_interval_secs", "1m", "must be a number of seconds", "checkpoint_interval: 1m"),
+		at2("negative duration", "checkpoint_interval: -5s", "checkpoint_interval", "-5s", "must be at least 1s", "the default is 1m"),
+		at2("duration beyond event time", "checkpoint_interval_secs: 99999999999", "checkpoint_interval_secs", "99999999999", "must be at most 100 years", "1m"),
+		at2("duration beyond the default bound", "checkpoint_interval: 9000h", "checkpoint_interval", "9000h", "must be at most 720h", "1m"),
+		at2("duration below a millisecond", "checkpoint_interval: 1500us", "checkpoint_interval", "1500us", "whole number of milliseconds", ""),
+		at2("unknown backend", "state: {backend: redi}", "state.backend", "redi", "must be redis, bolt or memory", "did you mean redis?"),
+		at2("unknown compression", "state: {compression: gzip}", "state.compression", "gzip", "must be none or lz4", ""),
+		at2("empty path", `state: {path: ""}`, "state.path", `""`, "must be a line of text", ""),
+		at2("unknown policy", "error_handling: {policy: ignore}", "error_handling.policy", "ignore", "must be retry, skip, dead_letter or fail", ""),
+		at2("retries below 0", "error_handling: {max_retries: -1}", "error_handling.max_retries", "-1", "must be from 0 to 100", "3"),
+		at2("first delay above the longest", "error_handling: {initial_retry_delay: 10s}", "error_handling.initial_retry_delay", "10s", "must be at most max_retry_delay", "the longest is 5s"),
+		at2("unknown strategy", "watermark: {strategy: monotonous}", "watermark.strategy", "monotonous", "must be bounded_out_of_orderness or periodic", ""),
+		at2("processing time watermark", "watermark: {strategy: processing_time}", "watermark.strategy", "processing_time", "would not survive a replay", ""),
+		at2("idle timeout of 0", "watermark: {idle_timeout_secs: 0}", "watermark.idle_timeout_secs", "0", "must be at least 1ms", "off for none"),
+		at2("negative bound", "watermark: {max_out_of_orderness_secs: -1}", "watermark.max_out_of_orderness_secs", "-1", "must be at least 0s", "30s"),
+		at2("periodic without interval", "watermark: {strategy: periodic, emit_interval: 0s}", "watermark.emit_interval", "0s", "must be above 0 for the periodic strategy", "10s"),
+		at2("percentile above 100", "aggregation: {percentiles: [50, 101]}", "aggregation.percentiles[1]", "101", "must be from 0 to 100", ""),
+		at2("percentile twice", "aggregation: {percentiles: [50, 50.0]}", "aggregation.percentiles[1]", "50.0", "is given twice", "remove one"),
+		at2("percentile not a number", "aggregation: {percentiles: [.nan]}", "aggregation.percentiles[0]", ".nan", "must be a number", "0 to 100"),
+		at2("no aggregates", "aggregation: {enabled: []}", "aggregation.enabled", "", "must have at least 1 element", "leave the key out"),
+		at2("unknown aggregate", "aggregation: {enabled: [count, avg]}", "aggregation.enabled[1]", "avg", "is not an aggregate function", "did you mean average?"),
+		at2("flag as a word", "metrics: {enabled: yes}", "metrics.enabled", "yes", "must be true or false", ""),
+	}
+}
+
+func wrongWindows() []wrong {
+	at := func(name, window, path, value, message, hint string) wrong {
+		return wrong{name: name, text: inPipeline("windows:", "  - "+window), line: 9, path: "pipelines[0].windows[0]" + path, value: value, message: message, hint: hint}
+	}
+	return []wrong{
+		at("tumbling without size", "{type: tumbling}", ".size", "", "is required for a tumbling window", `size: "1m"`),
+		at("sliding without slide", "{type: sliding, size: 1m}", ".slide", "", "is required for a sliding window", "slide:"),
+		at("session without gap", "{type: session}", ".gap", "", "is required for a session window", "gap:"),
+		at("size of 0", "{size: 0s}", ".size", "", "must be above 0", "size: 1m"),
+		at("negative slide", "{type: sliding, size: 1m, slide: -1s}", ".slide", "", "must be above 0", "slide: 10s"),
+		at("negative gap", "{type: session, gap: -1s}", ".gap", "", "must be above 0", "gap: 5m"),
+		at("offset of the size", "{size: 1m, offset: -1m}", ".offset", "", "must be less than the size", "repeat"),
+		at("offset above the slide", "{type: sliding, size: 20s, slide: 10s, offset: 11s}", ".offset", "", "must be less than the slide", "repeat"),
+		at("slide above size", "{type: sliding, size: 1m, slide: 2m}", ".slide", "", "must not be above size", "allow_gaps"),
+		at("too many slices", "{type: sliding, size: 24h, slide: 1s}", ".slide", "", "at most 10000", "slide: 10s"),
+		at("negative lateness", "{size: 1m, allowed_lateness: -1s}", ".allowed_lateness", "", "must be from 0 ms", "0s for none"),
+		at("slide of a tumbling window", "{size: 1m, slide: 1s}", ".slide", "1s", "has no meaning for a tumbling window", "remove it"),
+		at("unknown type", "{type: hopping, size: 1m}", ".type", "hopping", "must be tumbling, sliding or session", ""),
+		at("bad name", "{name: 1 minute, size: 1m}", ".name", `"1 minute"`, "is not a name", "lower-case letters"),
+		at("number as name", "{name: 5, size: 1m}", ".name", "5", "must be a string", `"5"`),
+		{
+			name: "two windows of a name", text: inPipeline("windows:", "  - {size: 1m}", "  - {size: 2m}"), line: 10, path: "pipelines[0].windows[1]",
+			value: "tumbling", message: "is the name of two windows", hint: "named after its type",
+		},
+		{
+			name: "no windows", text: inPipeline("windows: []"), line: 8, path: "pipelines[0].windows", message: "must have at least 1 element", hint: "leave the key out",
+		},
+		{
+			name: "default window that does not fit", whole: true, line: 2, path: "processor.windows.sliding.slide", message: "must not be above size", hint: "allow_gaps",
+			text: "processor:\n  windows: {default_type: sliding, sliding: {slide: 1h}}\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out}}\n",
+		},
+	}
+}
+
+func wrongQueries() []wrong {
+	at := func(name, line, path, value, message, hint string) wrong {
+		return wrong{name: name, text: inPipeline(line), line: 8, path: "pipelines[0]." + path, value: value, message: message, hint: hint}
+	}
+	return []wrong{
+		{name: "bad app", text: "app: My App\n", line: 6, path: "app", value: `"My App"`, message: "is not a name", hint: "lower-case"},
+		{name: "dot in an app", text: "app: my.app\n", line: 6, path: "app", value: "my.app", message: "is not a name", hint: "a dot separates the parts of the group's name"},
+		{name: "no pipelines", text: "pipelines: []\n", line: 6, path: "pipelines", message: "must have at least 1 element", hint: "leave the key out"},
+		{name: "two pipelines of a name", text: "pipelines:\n  - {name: a}\n  - {name: a}\n", line: 8, path: "pipelines[1].name", value: "a", message: "is the name of two pipelines", hint: "otherwise"},
+		{name: "two pipelines without a name", text: "pipelines:\n  - {}\n  - {}\n", line: 8, path: "pipelines[1].name", value: "default", message: "is the name of two pipelines", hint: "named default"},
+		at("key as a word", "key: service", "key", "service", "must be a list", "key: [service]"),
+		at("key twice", "key: [a, a]", "key[1]", "a", "is given twice", "remove one"),
+		at("empty part of a path", "key: [a..b]", "key[0]", "a..b", "is not a path of a field", "names joined by dots"),
+		at("processing time as a word", "timestamp: processing_time", "timestamp", "processing_time", "would not survive a replay", ""),
+		at("processing time as a key", "timestamp: {processing: true}", "timestamp.processing", "", "would not survive a replay", ""),
+		at("timestamp of nothing", "timestamp: {record: false}", "timestamp", "", "names neither a field nor the record's own time", "{record: true}"),
+		at("unit without field", "timestamp: {unit: s}", "timestamp.unit", "s", "is the unit of a field", "field: timestamp"),
+		at("unknown unit", "timestamp: {field: ts, unit: min}", "timestamp.unit", "min", "must be s, ms, us or ns", "did you mean"),
+		at("value of a number", "values: {one: 1}", "values.one", "1", "must be a string", `"1"`),
+		at("bad value name", `values: {"a b": x}`, "values.a b", `"a b"`, "is not a name of a value", "letters, digits"),
+		at("aggregates of no value", "aggregates: {latency: [count]}", "aggregates.latency", "latency", "is not a value of this pipeline", "values: {latency: latency}"),
+		{
+			name: "aggregate without value", text: inPipeline("values: {}", "aggregates: [sum]"), line: 9, path: "pipelines[0].aggregates[0]",
+			value: "sum", message: "needs a value", hint: "only count",
+		},
+		at("unknown aggregate", "aggregates: {value: [p101]}", "aggregates.value[0]", "p101", "is not an aggregate function", "p0 to p100"),
+		at("aggregate twice", "aggregates: {value: [count, sum, count]}", "aggregates.value[2]", "count", "is given twice", "remove one"),
+		at("illegal topic", "topics: [in, a/b]", "topics[1]", "a/b", "is not a legal Kafka topic", "1 to 249"),
+		at("topic twice", "topics: [in, in]", "topics[1]", "in", "is given twice", "remove one"),
+		at("internal topic", "sink: {topic: tidemark-ledger}", "sink.topic", "tidemark-ledger", "is an internal topic", "choose"),
+		at("sink is a source", "sink: {topic: in}", "sink.topic", "in", "is a source topic of pipeline p", "choose another"),
+		at("late topic is the sink", "late: {topic: out}", "late.topic", "out", "is the result topic of pipeline p", "choose another"),
+		at("dead letter topic is a source", "error_handling: {dead_letter_topic: in}", "error_handling.dead_letter_topic", "in", "is a source topic", "choose another"),
+		at("no shards", "fire: {shards: 0}", "fire.shards", "0", "must be from 1 to 64", "1"),
+	}
+}
+
+func wrongKafka() []wrong {
+	consumer := func(name, line, path, value, message, hint string) wrong {
+		return wrong{
+			name: name, whole: true, line: 4, path: "kafka.consumer." + path, value: value, message: message, hint: hint,
+			text: "kafka:\n  producer: {result_topic: out}\n  consumer:\n    " + line + "\n    topics: [in]\n",
+		}
+	}
+	producer := func(name, line, path, value, message, hint string) wrong {
+		return wrong{
+			name: name, whole: true, line: 4, path: "kafka.producer." + path, value: value, message: message, hint: hint,
+			text: "kafka:\n  consumer: {topics: [in], bootstrap_servers: 'a:1'}\n  producer:\n    " + line + "\n    result_topic: out\n",
+		}
+	}
+	return []wrong{
+		consumer("auto commit", "enable_auto_commit: true", "enable_auto_commit", "true", "must be false: offsets are committed with the results", ""),
+		consumer("unknown reset", "auto_offset_reset: none", "auto_offset_reset", "none", "must be earliest or latest", ""),
+		consumer("too many records", "max_poll_records: 20000", "max_poll_records", "20000", "must be from 1 to 10000", "500"),
+		consumer("short session", "session_timeout_ms: 10", "session_timeout_ms", "10", "must be at least 1s", "30s"),
+		consumer("broker without port", "bootstrap_servers: localhost", "bootstrap_servers", "localhost", "is not a list of brokers", "HOST:PORT"),
+		consumer("broker of port 0", `bootstrap_servers: "a:9092,b:0"`, "bootstrap_servers", `"a:9092,b:0"`, "is not a list of brokers", "1 to 65535"),
+		consumer("batching of the trigger", "fetch_min_bytes: 1", "fetch_min_bytes", "", "MaximumBatchingWindowInSeconds", ""),
+		consumer("polling of the trigger", "max_poll_interval_ms: 1", "max_poll_interval_ms", "", "the trigger polls Kafka", ""),
+		consumer("credentials", "sasl_password: hush", "sasl_password", "", "set TIDEMARK_KAFKA_AUTH", ""),
+		consumer("key as Kafka spells it", "max.poll.records: 5", "max.poll.records", "", "unknown key", "write max_poll_records"),
+		producer("acks of one", "acks: 1", "acks", "1", "must be", "1"),
+		producer("unknown compression", "compression_type: brotli", "compression_type", "brotli", "must be none, gzip, snappy, lz4 or zstd", ""),
+		producer("transactional id", "transactional_id: x", "transactional_id", "", "tidemark.APP.PIPELINE.FINGERPRINT", ""),
+		producer("another cluster", "bootstrap_servers: b:1", "bootstrap_servers", `"b:1"`, "must be those of the consumer, a:1", "leave it out"),
+		{
+			name: "no source topic", whole: true, text: "kafka:\n  producer: {result_topic: out}\n", line: 2, path: "kafka.consumer.topics",
+			message: "is required", hint: "topics: [TOPIC]",
+		},
+		{
+			name: "no result topic", whole: true, text: "kafka:\n  consumer: {topics: [in]}\n", line: 2, path: "kafka.producer.result_topic",
+			message: "is required", hint: "aggregated-metrics",
+		},
+	}
+}
+
+func notBuilt() []wrong {
+	at := func(line, path, key string) wrong {
+		return wrong{
+			name: "not built: " + key, text: inPipeline("topics: [in]", line), line: 9, path: "pipelines[0]." + path,
+			message: "not supported yet: " + key + " (line 9)",
+		}
+	}
+	hinted := func(w wrong, hint string) wrong { w.hint = hint; return w }
+	return []wrong{
+		at(`where: metric == "latency_ms"`, "where", "where"),
+		at("map: {cost: tokens * 2}", "map", "map"),
+		at("trigger: {early: {every: 10s}}", "trigger", "trigger"),
+		hinted(at("accumulation: discarding", "accumulation", "accumulation: discarding"), "accumulating"),
+		hinted(at("accumulation: retracting", "accumulation", "accumulation: retracting"), "accumulating"),
+		at("windows: [{type: session, gap: 5m, max: 1h}]", "windows[0].max", "max"),
+		at("windows: [{type: session, gap: 5m, gap_field: g}]", "windows[0].gap_field", "gap_field"),
+		hinted(at("windows: [{type: global}]", "windows[0].type", "type: global"), "tumbling"),
+		hinted(at("windows: [{type: calendar}]", "windows[0].type", "type: calendar"), "tumbling"),
+		hinted(at("key: [lower(model)]", "key[0]", `expression "lower(model)"`), "dots"),
+		hinted(at("values: {cost: tokens * 0.002}", "values.cost", `expression "tokens * 0.002"`), "dots"),
+		hinted(at("aggregates: {value: [first]}", "aggregates.value[0]", "first"), "p99"),
+		hinted(at("aggregates: [distinct]", "aggregates[0]", "distinct"), "p99"),
+		func() wrong {
+			w := at("fire: {shards: 4}", "fire.shards", "fire.shards")
+			w.value = "4"
+			return w
+		}(),
+	}
+}
