@@ -43,8 +43,8 @@ type Options struct {
 	// URLs are redis:// or rediss:// (TLS) URLs, or host:port. More than one are nodes of one cluster, and say the same of user,
 	// password and parameters. With one, the server is asked whether it belongs to a cluster.
 	URLs []string
-	// TLS replaces the TLS settings that a rediss:// URL brings (its host name and the system's roots). Without rediss:// it is
-	// not used. Not changed, not kept.
+	// TLS replaces the TLS settings that a rediss:// URL brings: the system's roots, and for each node the name that it is dialled
+	// by. Without rediss:// it is not used. Not changed, not kept.
 	TLS *tls.Config
 	// Credentials, if not nil, is asked for user and password for every new connection, in place of those in the URLs.
 	Credentials func(ctx context.Context) (user, password string, err error)
@@ -152,8 +152,13 @@ func (o Options) universal() (*redis.UniversalOptions, error) {
 	if o.Credentials != nil {
 		u.Username, u.Password, u.CredentialsProviderContext = "", "", o.Credentials
 	}
-	if o.TLS != nil && u.TLSConfig != nil {
+	switch {
+	case u.TLSConfig == nil:
+	case o.TLS != nil:
 		u.TLSConfig = o.TLS.Clone()
+	default:
+		// Each node is checked by the name it is dialled by, not all of them by that of the first URL.
+		u.TLSConfig.ServerName = ""
 	}
 	return u, nil
 }

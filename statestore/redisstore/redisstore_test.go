@@ -134,6 +134,9 @@ func TestURLs(t *testing.T) {
 	if u.Username != "me" || u.Password != "p@ss" || u.TLSConfig == nil || u.ReadTimeout != 9*time.Second || u.DialTimeout != dialTimeout {
 		t.Errorf("options: user %q, TLS %v, read timeout %v, dial timeout %v", u.Username, u.TLSConfig != nil, u.ReadTimeout, u.DialTimeout)
 	}
+	if u.TLSConfig.ServerName != "" {
+		t.Errorf("every node would have to be %q", u.TLSConfig.ServerName)
+	}
 	if u, err = (Options{URLs: []string{"127.0.0.1:7001"}}).universal(); err != nil || u.Addrs[0] != "127.0.0.1:7001" || u.TLSConfig != nil {
 		t.Errorf("host:port: %v, %v", u.Addrs, err)
 	}

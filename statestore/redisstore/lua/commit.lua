@@ -40,6 +40,8 @@ if not all then return {miss} end
 if #all > 0 then
   call('HSET', M, 'mark', 'c')
   for _, g in ipairs(all) do put(g) end
+else
+  through()
 end
 h.applied = ARGV[3]
 if lt(h.maxts, ARGV[4]) then h.maxts = ARGV[4] end

@@ -41,6 +41,10 @@ local function save(h)
   call('HSET', M, 'v', h.v, 'applied', h.applied, 'maxts', h.maxts, 'at', h.at, 'base', h.base, 'top', h.top, 'mark', '')
 end
 
+-- through lets a script go on where the server is full: it refuses the first write of a script if that can take memory, and none
+-- after it. This one cannot, the field never exists. For scripts that free memory, and those that a firer needs to get there.
+local function through() call('HDEL', M, 'none') end
+
 local function list(name) return T .. 'd:' .. name end
 
 -- del removes hash fields in portions that unpack can take (it fails at 8,000).

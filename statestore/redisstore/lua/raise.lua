@@ -5,6 +5,7 @@ if not has(h, ARGV[3]) or has(h, ARGV[1]) or lt(h.applied, ARGV[4]) or lt(h.appl
   return {'refused', head(h)}
 end
 if token(h.base) ~= ARGV[3] then h.base = h.top end
+through()
 h.top = ARGV[1] .. h.applied .. ARGV[2]
 call('HSET', M, 'base', h.base, 'top', h.top)
 return {'ok', head(h)}

@@ -12,6 +12,7 @@ end
 local both = ARGV[1] .. ARGV[2] .. ARGV[3]
 if h and ARGV[7] ~= '1' and not lt(ARGV[2], h.applied) and not lt(ARGV[3], fence(h.top)) then
   unstage(ARGV[8])
+  through()
   h.base, h.top = both, both
   call('HSET', M, 'base', both, 'top', both)
   return {'adopted', head(h)}

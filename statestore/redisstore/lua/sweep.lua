@@ -19,9 +19,7 @@ end
 local all, miss = groups(7, ARGV[5], ARGV[6])
 if not all then return {miss} end
 
--- A full server refuses the first write of a script if it is one that can take memory, and none after that. This one is not
--- (the field never exists), so that a sweep, which is what frees memory, gets through.
-call('HDEL', M, 'none')
+through()
 local touched = {}
 for _, name in ipairs(cut(ARGV[2], 20)) do
   call('UNLINK', list(name))

@@ -1,0 +1,144 @@
+//go:build servers
+
+package redisstore
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+func TestCommitRemovesWhatATornCommitLeft(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *Store) {
+		slot := newSlot(t, s)
+		keys := keysOf(slot)
+		token := newToken()
+		slice := func(w uint16, start event.Time) statestore.SliceID {
+			return statestore.SliceID{Window: w, Start: start}
+		}
+		at := func(id statestore.SliceID, from, to int64) statestore.Delta {
+			return statestore.Delta{Ref: statestore.DeltaRef{Slice: id, From: from, To: to}, Payload: []byte("kept")}
+		}
+		refused := at(slice(statestore.ListRefused, 0), 30, 40)
+		_, _, err := s.Restore(t.Context(), slot, statestore.Restore{
+			Token: token, Offset: 50, ReplayFrom: 10, MaxTime: 5, Now: 7, NoAdopt: true, Refused: []statestore.Delta{refused},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := slice(0, 0), slice(1, -60_000)
+		if _, err = s.Commit(t.Context(), slot, statestore.Commit{Applied: 10, Top: token, To: 20, Deltas: []statestore.Delta{at(a, 10, 20)}}); err != nil {
+			t.Fatal(err)
+		}
+		// What a script leaves that dies on its way: its mark, the lists entered and some of the deltas, but not the head.
+		for _, d := range []statestore.Delta{at(a, 20, 33), at(a, 21, 33), at(b, 20, 33)} {
+			name := string(statestore.AppendSlice(nil, d.Slice))
+			field := string(statestore.AppendField(nil, d.Ref))
+			for _, err := range []error{
+				s.client.HSet(t.Context(), keys.head(), "mark", "c").Err(),
+				s.client.HSet(t.Context(), keys.prefix+"s", name, string(offsetHex(d.From))).Err(),
+				s.client.HSet(t.Context(), keys.list(d.Slice), field, "torn").Err(),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if m, err := s.Load(t.Context(), slot); err != nil || m.Applied != 20 {
+			t.Fatalf("load: %+v, %v", m, err)
+		}
+		next := at(a, 20, 25)
+		if _, err = s.Commit(t.Context(), slot, statestore.Commit{Applied: 20, Top: token, To: 25, Deltas: []statestore.Delta{next}}); err != nil {
+			t.Fatal(err)
+		}
+		st, err := s.Status(t.Context(), slot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []statestore.SliceInfo{{ID: a, Deltas: 2, MaxFrom: 20}, {ID: refused.Slice, Deltas: 1, MaxFrom: 30}}
+		if diff := cmp.Diff(want, st.Slices); diff != "" {
+			t.Errorf("slices (-want +got):\n%s", diff)
+		}
+		refs, err := s.Index(t.Context(), slot, token, []statestore.SliceID{a, b, refused.Slice})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]statestore.DeltaRef{at(a, 10, 20).Ref, next.Ref, refused.Ref}, refs); diff != "" {
+			t.Errorf("index (-want +got):\n%s", diff)
+		}
+		if mark := s.client.HGet(t.Context(), keys.head(), "mark").Val(); mark != "" {
+			t.Errorf("mark %q is left", mark)
+		}
+	})
+}
+
+func TestTornSweepIsNoSlot(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *Store) {
+		slot := newSlot(t, s)
+		top := created(t, s, slot, 0)
+		if _, err := s.Commit(t.Context(), slot, statestore.Commit{Applied: 0, Top: top, To: 5, Deltas: deltasOf(0, 5, 3, 5)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.client.HSet(t.Context(), keysOf(slot).head(), "mark", "w").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Load(t.Context(), slot); !errors.Is(err, statestore.ErrNoSlot) {
+			t.Errorf("load: %v", err)
+		}
+		if _, err := s.Commit(t.Context(), slot, statestore.Commit{Applied: 5, Top: top, To: 6}); !errors.Is(err, statestore.ErrNoSlot) {
+			t.Errorf("commit: %v", err)
+		}
+		m, outcome, err := s.Restore(t.Context(), slot, statestore.Restore{Token: top, Offset: 3, ReplayFrom: 2, Now: 9})
+		if err != nil || outcome != statestore.Wiped || m.Applied != 2 {
+			t.Errorf("restore: %+v, %v, %v", m, outcome, err)
+		}
+		if diff := cmp.Diff([]string{"m"}, keysIn(t, s, slot)); diff != "" {
+			t.Errorf("keys (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestUnreadableHeadIsErrFormat(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *Store) {
+		for _, v := range []struct{ name, field, value string }{
+			{"newer version", "v", "02"},
+			{"applied is short", "applied", "12"},
+			{"cut is no hex", "top", strings.Repeat("g", 64)},
+		} {
+			t.Run(v.name, func(t *testing.T) {
+				slot := newSlot(t, s)
+				top := created(t, s, slot, 0)
+				if err := s.client.HSet(t.Context(), keysOf(slot).head(), v.field, v.value).Err(); err != nil {
+					t.Fatal(err)
+				}
+				_, errLoad := s.Load(t.Context(), slot)
+				_, errCommit := s.Commit(t.Context(), slot, statestore.Commit{Top: top, To: 1})
+				_, errRaise := s.Raise(t.Context(), slot, statestore.Raise{Token: newToken(), Base: top})
+				_, _, errRestore := s.Restore(t.Context(), slot, statestore.Restore{Token: newToken()})
+				errSweep := s.Sweep(t.Context(), slot, statestore.Sweep{Token: top})
+				for op, err := range map[string]error{"load": errLoad, "commit": errCommit, "raise": errRaise, "restore": errRestore, "sweep": errSweep} {
+					if !errors.Is(err, statestore.ErrFormat) {
+						t.Errorf("%s: %v", op, err)
+					}
+				}
+			})
+		}
+		t.Run("another type", func(t *testing.T) {
+			slot := newSlot(t, s)
+			if err := s.client.Set(t.Context(), keysOf(slot).head(), "x", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Load(t.Context(), slot); !errors.Is(err, statestore.ErrFormat) {
+				t.Errorf("load: %v", err)
+			}
+			if _, err := s.Status(t.Context(), slot); !errors.Is(err, statestore.ErrFormat) {
+				t.Errorf("status: %v", err)
+			}
+		})
+	})
+}
