@@ -28,6 +28,11 @@ func unversioned(dir string) bool {
 	return slices.Contains([]string{".git", ".bin", ".tidemark", "dist", ".aws-sam", "node_modules", "coverage"}, dir)
 }
 
+// leftOver reports whether a file is what a build or a measurement leaves behind: see .gitignore.
+func leftOver(name string) bool {
+	return slices.Contains([]string{".test", ".out", ".prof"}, path.Ext(name))
+}
+
 // files returns the slash-separated paths, relative to the top, of every file that keep accepts.
 func files(t *testing.T, keep func(name string) bool) []string {
 	t.Helper()
@@ -46,7 +51,7 @@ func files(t *testing.T, keep func(name string) bool) []string {
 		if err != nil {
 			return err
 		}
-		if rel = filepath.ToSlash(rel); entry.Type().IsRegular() && keep(rel) {
+		if rel = filepath.ToSlash(rel); entry.Type().IsRegular() && !leftOver(rel) && keep(rel) {
 			found = append(found, rel)
 		}
 		return nil
