@@ -66,7 +66,7 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 		}
 		entries = append(entries, entry)
 	}
-	record, err := r.ledgerRecord(number, w, now, rep.Decision.String(), entries)
+	record, err := r.ledgerRecord(number, w, now, rep.Decision.Holder.String(), entries)
 	if err != nil {
 		return nil, err
 	}

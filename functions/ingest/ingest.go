@@ -95,6 +95,7 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 // job is one partition of a payload: runs of records between the records that could not be decoded.
 type job struct {
 	event.TopicPartition
+	id      string // the partition's name in the payload and the answer
 	runs    [][]event.Record
 	end     int64   // one past the last offset delivered
 	offsets []int64 // all delivered, ascending
@@ -106,7 +107,7 @@ func (h *Handler) split(ev esm.Event) []job {
 	at := map[event.TopicPartition]int{}
 	for _, b := range ev.Batches {
 		at[b.TopicPartition] = len(jobs)
-		j := job{TopicPartition: b.TopicPartition, runs: [][]event.Record{b.Records}}
+		j := job{TopicPartition: b.TopicPartition, id: b.ID, runs: [][]event.Record{b.Records}}
 		for i := range b.Records {
 			j.offsets = append(j.offsets, b.Records[i].Offset)
 		}
@@ -119,7 +120,7 @@ func (h *Handler) split(ev esm.Event) []job {
 		if !ok {
 			i = len(jobs)
 			at[m.TopicPartition] = i
-			jobs = append(jobs, job{TopicPartition: m.TopicPartition})
+			jobs = append(jobs, job{TopicPartition: m.TopicPartition, id: m.ID})
 		}
 		j := &jobs[i]
 		j.offsets = append(j.offsets, m.Offset)
@@ -154,7 +155,7 @@ func (h *Handler) partition(ctx context.Context, j job) []esm.Failure {
 	var out []esm.Failure
 	for _, o := range j.offsets {
 		if o >= applied {
-			out = append(out, esm.Failure{Partition: fmt.Sprintf("%s-%d", j.Topic, j.Partition), Offset: o})
+			out = append(out, esm.Failure{Partition: j.id, Offset: o})
 		}
 	}
 	return out

@@ -1,0 +1,356 @@
+// Package replay runs a file of records through the real handlers, deterministically: file order, one Lambda payload per batch,
+// a plan after each. The log is what has been read so far, the clock is that of the records.
+package replay
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/apply"
+	"github.com/llm-auto-optimizer/tidemark/functions/esm"
+	"github.com/llm-auto-optimizer/tidemark/functions/fire"
+	"github.com/llm-auto-optimizer/tidemark/functions/ingest"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
+	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/jsonl"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// Options of a run.
+type Options struct {
+	App       *spec.App
+	Store     statestore.Store
+	BatchSize int  // records a payload; 0: only lines that say fire cut
+	Flush     bool // close everything at the end
+	Ledger    bool // also write ledger records
+	Logger    *slog.Logger
+}
+
+// Summary is what a run came to.
+type Summary struct {
+	Records, Batches, Results, Late, DeadLetters int64
+
+	Watermark event.Time // of the newest plan of the last pipeline
+}
+
+// ErrNotApplied is returned when ingest answered some of a batch as failed, as under the policy `fail`.
+var ErrNotApplied = errors.New("replay: records were not applied")
+
+// run is the state of one replay.
+type run struct {
+	Options
+	log     *memlog.Log
+	ingest  *ingest.Handler
+	fire    *fire.Handler
+	out     *bufio.Writer
+	clock   event.Time
+	largest event.Time // of the Kafka timestamps; the clock where no line sets it
+	set     bool       // a line has set the clock
+	tokens  uint64
+
+	sources map[string]bool
+	pending []esm.Batch
+	at      map[event.TopicPartition]int // index in pending
+	count   int
+	sum     Summary
+	lastErr error
+}
+
+// Run replays in to out.
+func Run(ctx context.Context, in io.Reader, name string, out io.Writer, o Options) (Summary, error) {
+	lines, err := readAll(in, name, o.App)
+	if err != nil {
+		return Summary{}, err
+	}
+	r := &run{Options: o, out: bufio.NewWriter(out), at: map[event.TopicPartition]int{}, sources: map[string]bool{}, largest: math.MinInt64}
+	if err := r.open(lines); err != nil {
+		return r.sum, err
+	}
+	err = r.all(ctx, lines)
+	return r.sum, errors.Join(err, r.lastErr, r.out.Flush())
+}
+
+func readAll(in io.Reader, name string, app *spec.App) ([]jsonl.Line, error) {
+	defaultTopic := ""
+	if t := topics(app); len(t) == 1 {
+		defaultTopic = t[0]
+	}
+	var lines []jsonl.Line
+	for reader := jsonl.NewReader(in, name); ; {
+		l, err := reader.Next(defaultTopic)
+		if errors.Is(err, io.EOF) {
+			return lines, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, l)
+	}
+}
+
+// topics lists the source topics of all pipelines.
+func topics(app *spec.App) []string {
+	var out []string
+	seen := map[string]bool{}
+	for i := range app.Pipelines {
+		for _, t := range app.Pipelines[i].Topics {
+			if !seen[t] {
+				seen[t] = true
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}
+
+// open makes the topics, as many partitions as the file uses, and the handlers.
+func (r *run) open(lines []jsonl.Line) error {
+	partitions := map[string]int32{}
+	for _, t := range topics(r.App) {
+		r.sources[t], partitions[t] = true, 1
+	}
+	started := false
+	for _, l := range lines {
+		switch {
+		case l.Fire && l.NowMS != nil && !started:
+			r.clock, started = event.Time(*l.NowMS), true
+		case !l.Fire:
+			if r.sources[l.Topic] {
+				partitions[l.Topic] = max(partitions[l.Topic], l.TopicPartition.Partition+1)
+			}
+			if !started {
+				r.clock, started = l.Timestamp, true
+			}
+		}
+	}
+	// The clock of the genesis is the first one of the file; a quiet partition's idleness counts from there.
+	r.log = memlog.New(memlog.Options{NoMarkers: true, Now: r.now})
+	for _, t := range topics(r.App) {
+		if err := r.log.CreateTopic(t, partitions[t]); err != nil {
+			return err
+		}
+	}
+	targets := []string{spec.LedgerTopic}
+	for i := range r.App.Pipelines {
+		p := &r.App.Pipelines[i]
+		targets = append(targets, p.SinkTopic, p.LateTopic, p.DeadLetterTopic)
+	}
+	for _, t := range targets {
+		if err := r.log.CreateTopic(t, 1); err != nil && !errors.Is(err, kafkaio.ErrTopicExists) {
+			return err
+		}
+	}
+	pipes, err := settings.Compile(r.App)
+	if err != nil {
+		return err
+	}
+	for _, p := range pipes {
+		p.Watermark.EmitInterval = 0 // every batch ends in a plan, whatever the clock says
+	}
+	r.ingest = ingest.New(ingest.Deps{App: r.App, Pipelines: pipes, Store: r.Store, Log: r.log, Clock: r.now, Logger: r.Logger})
+	r.fire = fire.New(fire.Deps{
+		App: r.App, Pipelines: pipes, Store: r.Store, Log: r.log, Publisher: &recorder{Log: r.log, run: r}, Clock: r.now, Logger: r.Logger, NewToken: r.token,
+	})
+	return nil
+}
+
+func (r *run) now() event.Time { return r.clock }
+
+func (r *run) token() (t statestore.Token) {
+	r.tokens++
+	binary.BigEndian.PutUint64(t[:], r.tokens)
+	return t
+}
+
+func (r *run) all(ctx context.Context, lines []jsonl.Line) error {
+	if err := r.plan(ctx, false); err != nil { // the genesis
+		return err
+	}
+	for i := range lines {
+		l := &lines[i]
+		if l.Fire {
+			if l.NowMS != nil {
+				r.clock, r.set = event.Time(*l.NowMS), true
+			}
+			if err := r.cut(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.add(l); err != nil {
+			return err
+		}
+		if r.count == r.BatchSize && r.BatchSize > 0 {
+			if err := r.cut(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if r.count > 0 && (r.BatchSize > 0 || r.Flush) {
+		if err := r.cut(ctx); err != nil {
+			return err
+		}
+	}
+	if r.Flush {
+		return r.plan(ctx, true)
+	}
+	return nil
+}
+
+// add appends a record to the log, unless it is there already, and to the batch.
+func (r *run) add(l *jsonl.Line) error {
+	if !r.sources[l.Topic] {
+		return fmt.Errorf("line %d: topic %q: no pipeline of the spec reads it; topics are %q", l.Number, l.Topic, topics(r.App))
+	}
+	offsets, err := r.log.Offsets(context.Background(), []event.TopicPartition{l.TopicPartition})
+	if err != nil {
+		return err
+	}
+	rec := l.Record
+	end := offsets[l.TopicPartition].End
+	if !l.HasOffset {
+		rec.Offset = end
+	}
+	if rec.Offset >= end {
+		if err := r.log.Append(l.Topic, l.TopicPartition.Partition, rec); err != nil {
+			return fmt.Errorf("line %d: %w", l.Number, err)
+		}
+	}
+	i, ok := r.at[l.TopicPartition]
+	if !ok {
+		i = len(r.pending)
+		r.at[l.TopicPartition] = i
+		r.pending = append(r.pending, esm.Batch{TopicPartition: l.TopicPartition})
+	}
+	r.pending[i].Records = append(r.pending[i].Records, rec)
+	r.count++
+	r.sum.Records++
+	if r.largest = max(r.largest, rec.Timestamp); !r.set {
+		r.clock = r.largest
+	}
+	return nil
+}
+
+// cut delivers the batch and fires.
+func (r *run) cut(ctx context.Context) error {
+	if r.count > 0 {
+		payload := esm.AppendEvent(nil, esm.Event{Source: esm.SourceSelfManaged, BootstrapServers: "localhost:9092", Batches: r.pending})
+		answer, err := r.ingest.Invoke(ctx, payload)
+		if err != nil {
+			return fmt.Errorf("ingest: %w", err)
+		}
+		if failures := string(answer); failures != string(esm.AppendResponse(nil, nil)) {
+			// The trigger would deliver again; under the policy `fail` that changes nothing, so the partition stands still.
+			r.lastErr = fmt.Errorf("%w: %s", ErrNotApplied, failures)
+			r.Logger.Warn("records were not applied", "answer", failures)
+		}
+		r.pending, r.at, r.count = r.pending[:0], map[event.TopicPartition]int{}, 0
+		r.sum.Batches++
+	}
+	return r.plan(ctx, false)
+}
+
+func (r *run) plan(ctx context.Context, flush bool) error {
+	var reports []fire.Report
+	if flush {
+		reports = r.fire.Flush(ctx, nil)
+	} else {
+		reports = r.fire.Run(ctx, apply.Nudge{})
+	}
+	for _, rep := range reports {
+		if rep.Err != nil {
+			return rep.Err
+		}
+		r.sum.Watermark = rep.Watermark
+	}
+	return nil
+}
+
+// recorder is a publisher that writes what a transaction published, in the order of publication, once it is committed.
+type recorder struct {
+	*memlog.Log
+	run *run
+}
+
+func (p *recorder) Open(ctx context.Context, id string) (kafkaio.Session, error) {
+	s, err := p.Log.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &session{Session: s, run: p.run}, nil
+}
+
+type session struct {
+	kafkaio.Session
+	run  *run
+	sent []published
+}
+
+type published struct {
+	at  kafkaio.Position
+	msg kafkaio.Message
+}
+
+func (s *session) Begin(ctx context.Context) error {
+	s.sent = s.sent[:0]
+	return s.Session.Begin(ctx)
+}
+
+func (s *session) Produce(ctx context.Context, messages []kafkaio.Message) ([]kafkaio.Position, error) {
+	at, err := s.Session.Produce(ctx, messages)
+	if err == nil {
+		for i := range messages {
+			s.sent = append(s.sent, published{at[i], messages[i]})
+		}
+	}
+	return at, err
+}
+
+func (s *session) End(ctx context.Context) error {
+	if err := s.Session.End(ctx); err != nil {
+		return err
+	}
+	var line []byte
+	for i := range s.sent {
+		m := &s.sent[i].msg
+		s.run.tally(m.Topic)
+		if m.Topic == spec.LedgerTopic && !s.run.Ledger {
+			continue
+		}
+		rec := event.Record{Offset: s.sent[i].at.Offset, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value, Headers: m.Headers}
+		var err error
+		if line, err = jsonl.Append(line[:0], s.sent[i].at.TopicPartition, &rec); err != nil {
+			return err
+		}
+		if _, err := s.run.out.Write(line); err != nil {
+			return fmt.Errorf("write output: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *run) tally(topic string) {
+	for i := range r.App.Pipelines {
+		p := &r.App.Pipelines[i]
+		switch topic {
+		case p.SinkTopic:
+			r.sum.Results++
+		case p.LateTopic:
+			r.sum.Late++
+		case p.DeadLetterTopic:
+			r.sum.DeadLetters++
+		default:
+			continue
+		}
+		return
+	}
+}
