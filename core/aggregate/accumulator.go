@@ -119,7 +119,8 @@ func (a *accumulator) flush(needs components) {
 		return 1
 	})
 	if len(a.pending) > 0 {
-		t := totalsOf(needs, a.sortPending())
+		t := totals{}
+		t.fold(needs, a.sortPending())
 		a.mergeComponents(t.n, &t.sum, t.moments, t.extrema)
 	}
 	a.digest.addBatch(a.pending, a.centroids)
@@ -127,19 +128,20 @@ func (a *accumulator) flush(needs components) {
 }
 
 func (a *accumulator) sortPending() []float64 {
-	slices.Sort(a.pending)
+	sortFloats(a.pending)
 	return a.pending
 }
 
-// totals returns what the functions are evaluated on. It is valid until a changes.
-func (a *accumulator) totals(needs components) totals {
+// totals sets t to what the functions are evaluated on. It is valid until a changes.
+func (a *accumulator) totals(t *totals, needs components) {
 	if needs&needSamples != 0 && a.folded == 0 {
-		return totalsOf(needs, a.sortPending())
+		t.fold(needs, a.sortPending())
+		return
 	}
 	if needs&needSamples != 0 {
 		a.flush(needs)
 	}
-	return totals{n: a.folded, sum: a.sum, moments: a.moments, extrema: a.extrema, digest: &a.digest}
+	*t = totals{n: a.folded, sum: a.sum, moments: a.moments, extrema: a.extrema, digest: &a.digest}
 }
 
 // totals is all that functions are evaluated on.
@@ -152,11 +154,11 @@ type totals struct {
 	digest  *digest
 }
 
-// totalsOf folds ascending values.
-func totalsOf(needs components, sorted []float64) totals {
-	t := totals{n: int64(len(sorted)), extrema: newExtrema(), sorted: sorted}
+// fold sets t to the totals of ascending values, which it keeps.
+func (t *totals) fold(needs components, sorted []float64) {
+	*t = totals{n: int64(len(sorted)), extrema: newExtrema(), sorted: sorted}
 	if len(sorted) == 0 {
-		return t
+		return
 	}
 	if needs&(needSum|needMoments) != 0 {
 		for _, v := range sorted {
@@ -167,7 +169,6 @@ func totalsOf(needs components, sorted []float64) totals {
 		t.moments = momentsOf(sorted, &t.sum)
 	}
 	t.extrema = extrema{sorted[0], sorted[len(sorted)-1]}
-	return t
 }
 
 // percentile returns the p-percentile of at least one value; 0 of none.

@@ -43,6 +43,7 @@ type functionPlan struct {
 type Row struct {
 	records int64
 	values  []accumulator
+	totals  totals // scratch of the results
 }
 
 // NewComposite returns the composite of the values. None at all is the same as one nameless value with count. The error is
@@ -119,7 +120,7 @@ func (c *Composite) Values() int {
 // Reset makes r the empty row of this composite, the identity of Merge, and keeps its memory. r may have been used with
 // another composite.
 func (c *Composite) Reset(r *Row) {
-	r.records = 0
+	r.records, r.totals = 0, totals{}
 	n := c.Values()
 	if cap(r.values) < n {
 		old := r.values[:cap(r.values)]

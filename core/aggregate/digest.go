@@ -27,8 +27,11 @@ type centroid struct{ mean, weight float64 }
 //
 // Values come in sorted batches, and a batch is reduced to a few hundred centroids before the digest sees them. Measured over
 // 200,000 values (ns a value, with the sort): one by one 230-250, lognormal and exponential, but 830 ascending and 2,700
-// equal ones, since the digest walks all centroids of equal mean; batches of 4,096 that are reduced first 65-95, equal ones
-// 4, with the same rank errors (at most 0.0003).
+// equal ones, since the digest walks all centroids of equal mean; batches of 4,096 that are only sorted 290, 870 and 2,900;
+// batches that are reduced first 65-95, equal ones 4, with the same rank errors (at most 0.0003).
+//
+// The mean of a centroid is no guide to its ranks where values differ by a hundred orders of magnitude: over 600 of them, from
+// 1e-300 to 1e300 and both signs, rank errors reach 2%; over 60, 1% holds.
 //
 // Runs of equal values become a plateau, two centroids or more of the same mean (see reducer), which percentile takes at
 // its word: data with few distinct values is exact.
@@ -118,37 +121,49 @@ func (d *digest) each(f func(mean, weight float64)) {
 func (d *digest) percentile(p float64, n int64, x extrema) float64 {
 	whole, fraction := rankOf(p, n)
 	w := walk{at: float64(whole) + fraction, value: x.min}
-	var before float64 // values in centroids that are complete
-	var run centroid
-	parts := 0
-	end := func() {
-		if parts > 1 {
-			w.knot(before, run.mean)
-			w.knot(before+run.weight-1, run.mean)
-		} else if parts == 1 {
-			w.knot(before+(run.weight-1)/2, run.mean)
-		}
-		before += run.weight
+	if d.td != nil {
+		d.td.ForEachCentroid(func(mean float64, count uint64) bool {
+			w.centroid(mean*digestUnscale, float64(count))
+			return !w.done
+		})
 	}
-	d.each(func(mean, weight float64) {
-		if parts > 0 && mean == run.mean {
-			run.weight += weight
-			parts++
-			return
-		}
-		end()
-		run, parts = centroid{mean, weight}, 1
-	})
-	end()
+	w.endRun()
 	w.knot(float64(n-1), x.max)
 	return min(max(w.value, x.min), x.max)
 }
 
-// walk goes over a piecewise linear function of the position, from (0, value) on, and keeps the value of the last knot until it
-// has passed the position at: then value is the function's there.
+// walk goes over a piecewise linear function of the position, from (0, value) on, until it has passed the position at: then it
+// is done, and value is the function's there.
 type walk struct {
 	at, position, value float64
 	done                bool
+
+	before float64  // weight of the centroids before run
+	run    centroid // centroids of one mean together
+	parts  int      // how many
+}
+
+// centroid goes over the next centroid.
+func (w *walk) centroid(mean, weight float64) {
+	if w.parts > 0 && mean == w.run.mean {
+		w.run.weight += weight
+		w.parts++
+		return
+	}
+	w.endRun()
+	w.run, w.parts = centroid{mean, weight}, 1
+}
+
+func (w *walk) endRun() {
+	switch {
+	case w.parts == 0:
+	case w.parts == 1:
+		w.knot(w.before+(w.run.weight-1)/2, w.run.mean)
+	default:
+		w.knot(w.before, w.run.mean)
+		w.knot(w.before+w.run.weight-1, w.run.mean)
+	}
+	w.before += w.run.weight
 }
 
 func (w *walk) knot(position, value float64) {

@@ -16,7 +16,7 @@ var ErrMalformed = errors.New("aggregate: malformed row")
 //	row    = version(1 byte) records block*            one block for each value of the composite, in its order
 //	block  = 0x00                                      no values
 //	       | head count float*                         head = blockRaw: the count <= 1,000 values themselves
-//	       | head count [hi lo [wideHi wideLo]] [mean m2] [min max] [n (mean weight)*]
+//	       | head count [hi lo [wideHi wideLo]] [mean low m2] [min max] [n (mean weight)*]
 //	                                                   head = blockFolded and the bits of what follows
 //
 // n centroids of the digest have ascending means, and weights whose sum is count.
@@ -38,7 +38,7 @@ const (
 
 // AppendBinary appends the stored form of r, which MergeBinary reads. Groups of up to 1,000 values that need percentiles are
 // stored as their values, 8 bytes each; larger ones take at most 20 KB a value, 8 to 10 as a rule; values without percentiles up
-// to 80 bytes. The order of what waits in r may change, its results do not.
+// to 85 bytes. The order of what waits in r may change, its results do not.
 func (c *Composite) AppendBinary(dst []byte, r *Row) []byte {
 	dst = append(dst, rowVersion)
 	dst = binary.AppendUvarint(dst, uint64(r.records))
@@ -72,7 +72,7 @@ func (a *accumulator) appendBinary(dst []byte, needs components) []byte {
 		dst = appendFloats(dst, a.sum.wideHi, a.sum.wideLo)
 	}
 	if needs&needMoments != 0 {
-		dst = appendFloats(dst, a.moments.mean, a.moments.m2)
+		dst = appendFloats(dst, a.moments.mean, a.moments.low, a.moments.m2)
 	}
 	if needs&needExtrema != 0 {
 		dst = appendFloats(dst, a.extrema.min, a.extrema.max)
@@ -245,15 +245,17 @@ func (r *reader) raw(a *accumulator, needs components, n int) {
 	if !r.check(len(r.rest) >= 8*n, "cut off values") {
 		return
 	}
-	for range n {
-		v := r.float()
-		if r.err != nil {
+	for b := r.rest[:8*n]; len(b) > 0; b = b[8:] {
+		v := math.Float64frombits(binary.LittleEndian.Uint64(b))
+		if !finite(v) {
+			r.check(false, "number is not finite")
 			return
 		}
 		if a != nil {
 			a.add(needs, v+0)
 		}
 	}
+	r.rest = r.rest[8*n:]
 }
 
 // folded reads the components of n values and their digest.
@@ -268,7 +270,7 @@ func (r *reader) folded(a *accumulator, needs components, n int64, wide bool) {
 		s.wideHi, s.wideLo = r.partOfSum(n, math.MaxFloat64*wideScale), r.partOfSum(n, math.MaxFloat64*wideScale)
 	}
 	if needs&needMoments != 0 {
-		m.mean, m.m2 = r.float(), r.anyFloat()
+		m.mean, m.low, m.m2 = r.float(), r.float(), r.anyFloat()
 		r.check(m.m2 >= 0, "negative variance")
 	}
 	if needs&needExtrema != 0 {

@@ -6,15 +6,18 @@ import "math"
 // many and merges by Chan, Golub and LeVeque (STAN-CS-79-773). The number of values is kept beside it. m2 is never negative;
 // +Inf is an overflow, which stays.
 //
+// The mean is mean + low: its rounding error is kept, as a sum's. Without that the variance of values far from 0, such as
+// times since 1970, was off by 1e-9 after some hundred values.
+//
 // Products that are added are rounded first, by float64(...): so that no architecture fuses them, and the same operations
 // give the same bytes on all.
-type moments struct{ mean, m2 float64 }
+type moments struct{ mean, low, m2 float64 }
 
 // add adds a finite value; n is the number of values with it.
 func (m *moments) add(v float64, n int64) {
-	d := v - m.mean
-	m.mean += d / float64(n)
-	m.m2 += float64(d * (v - m.mean))
+	d := (v - m.mean) - m.low
+	m.move(d / float64(n))
+	m.m2 += float64(d * ((v - m.mean) - m.low))
 	m.settle()
 }
 
@@ -27,17 +30,23 @@ func (m *moments) merge(n int64, o moments, on int64) {
 		*m = o
 		return
 	}
-	d := o.mean - m.mean
+	d := (o.mean - m.mean) + (o.low - m.low)
 	share := float64(on) / float64(n+on)
-	m.mean += float64(d * share)
-	m.m2 += o.m2 + float64(d*d)*float64(float64(n)*share)
+	m.move(float64(d * share))
+	m.m2 += o.m2 + float64(float64(d*d)*float64(float64(n)*share))
 	m.settle()
 }
 
-// settle makes an overflow, which may have become NaN, +Inf with a mean that is finite.
+// move adds d to the mean.
+func (m *moments) move(d float64) {
+	mean, e := twoSum(m.mean, d)
+	m.mean, m.low = mean, m.low+e
+}
+
+// settle makes an overflow, whatever it has become, +Inf with a finite mean.
 func (m *moments) settle() {
-	if !(m.m2 <= math.MaxFloat64) {
-		m.mean, m.m2 = 0, math.Inf(1)
+	if !(m.m2 <= math.MaxFloat64 && finite(m.mean+m.low)) {
+		*m = moments{m2: math.Inf(1)}
 	}
 }
 
@@ -55,6 +64,7 @@ func momentsOf(sorted []float64, s *sum) moments {
 		rest += d
 		m.m2 += float64(d * d)
 	}
+	m.low = rest / n
 	m.m2 = max(m.m2-float64(rest*rest)/n, 0)
 	m.settle()
 	return m

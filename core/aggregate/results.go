@@ -20,7 +20,7 @@ func (c *Composite) Result(r *Row, value int, f Function) (v float64, ok bool) {
 			continue
 		}
 		t := c.totals(r, value)
-		if v, ok = p.eval(&t, p.P); !ok {
+		if v, ok = p.eval(t, p.P); !ok {
 			return 0, false
 		}
 		return v, finite(v)
@@ -28,11 +28,14 @@ func (c *Composite) Result(r *Row, value int, f Function) (v float64, ok bool) {
 	return 0, false
 }
 
-func (c *Composite) totals(r *Row, value int) totals {
+// totals returns what the functions of a value are evaluated on, valid until the next call.
+func (c *Composite) totals(r *Row, value int) *totals {
 	if c.records {
-		return totals{n: r.records}
+		r.totals = totals{n: r.records}
+	} else {
+		r.values[value].totals(&r.totals, c.values[value].needs)
 	}
-	return r.values[value].totals(c.values[value].needs)
+	return &r.totals
 }
 
 // AppendResults appends the results of the row as a JSON object: one flat map if there is one value or none, else a map for
@@ -64,7 +67,7 @@ func (c *Composite) appendValue(dst []byte, r *Row, value int) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(dst, f.key...)
-		v, ok := f.eval(&t, f.P)
+		v, ok := f.eval(t, f.P)
 		switch {
 		case ok && f.integer:
 			dst = strconv.AppendInt(dst, int64(v), 10)

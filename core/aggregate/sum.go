@@ -32,10 +32,10 @@ func (s *sum) add(v float64) {
 // merge adds o to s, with the compensation of both.
 func (s *sum) merge(o sum) {
 	hi, e := twoSum(s.hi, o.hi)
-	s.hi, s.lo = hi, s.lo+(o.lo+e)
+	s.hi, s.lo = hi, (s.lo+o.lo)+e
 	if o.isWide() {
 		hi, e = twoSum(s.wideHi, o.wideHi)
-		s.wideHi, s.wideLo = hi, s.wideLo+(o.wideLo+e)
+		s.wideHi, s.wideLo = hi, (s.wideLo+o.wideLo)+e
 	}
 }
 
