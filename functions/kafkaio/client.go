@@ -200,6 +200,27 @@ func (b *backoff) wait(ctx context.Context) error {
 	}
 }
 
+// repeat calls fn, which may be done twice, until it succeeds, its error cannot go away, or ctx ends. It waits as long as ctx
+// allows for a transaction to end, and at most limit for brokers to find their leaders again.
+func repeat(ctx context.Context, limit time.Duration, fn func() error) error {
+	var pause backoff
+	giveUp := time.Now().Add(limit)
+	for {
+		err := fn()
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, kerr.ConcurrentTransactions), errors.Is(err, kerr.UnstableOffsetCommit):
+		case kerr.IsRetriable(err) && !isUnknownTopic(err) && time.Now().Before(giveUp):
+		default:
+			return err
+		}
+		if werr := pause.wait(ctx); werr != nil {
+			return fmt.Errorf("%w (%w)", werr, err)
+		}
+	}
+}
+
 // toRecord converts without copying.
 func toRecord(r *kgo.Record) event.Record {
 	rec := event.Record{Offset: r.Offset, Timestamp: event.FromGo(r.Timestamp), Key: r.Key, Value: r.Value}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -80,13 +79,25 @@ func (c *Client) Offsets(ctx context.Context, partitions []event.TopicPartition)
 	return all, nil
 }
 
-// listOffsets asks the leaders for one special offset of each partition. kgo sends it to the leaders and repeats what
-// moved meanwhile.
+// listOffsets asks the leaders for one special offset of each partition, again while they move.
 func (c *Client) listOffsets(ctx context.Context, partitions []event.TopicPartition, at int64, isolation int8) (map[event.TopicPartition]int64, error) {
-	all := make(map[event.TopicPartition]int64, len(partitions))
+	all := map[event.TopicPartition]int64{}
 	if len(partitions) == 0 {
 		return all, nil
 	}
+	err := repeat(ctx, c.opts.RetryFor, func() (err error) {
+		all, err = c.listOffsetsOnce(ctx, partitions, at, isolation)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", classify(err))
+	}
+	return all, nil
+}
+
+// listOffsetsOnce leaves it to kgo to ask each leader for what it leads.
+func (c *Client) listOffsetsOnce(ctx context.Context, partitions []event.TopicPartition, at int64, isolation int8) (map[event.TopicPartition]int64, error) {
+	all := make(map[event.TopicPartition]int64, len(partitions))
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1
 	req.IsolationLevel = isolation
@@ -110,20 +121,20 @@ func (c *Client) listOffsets(ctx context.Context, partitions []event.TopicPartit
 	}
 	resp, err := req.RequestWith(ctx, c.kgo)
 	if err != nil {
-		return nil, fmt.Errorf("list offsets: %w", classify(err))
+		return nil, err
 	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			tp := event.TopicPartition{Topic: t.Topic, Partition: p.Partition}
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return nil, fmt.Errorf("list offsets of %s/%d: %w", tp.Topic, tp.Partition, classify(err))
+				return nil, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, err)
 			}
 			all[tp] = p.Offset
 		}
 	}
 	for tp, o := range all {
 		if o < 0 {
-			return nil, fmt.Errorf("list offsets of %s/%d: the broker has not answered for it", tp.Topic, tp.Partition)
+			return nil, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, errNoAnswer)
 		}
 	}
 	return all, nil
@@ -135,23 +146,15 @@ func (c *Client) listOffsets(ctx context.Context, partitions []event.TopicPartit
 // of a group whose first commit is in flight it says that there is nothing. So every partition of the topics that this
 // client knows (from Partitions, Read and the like) is asked for by name as well.
 func (c *Client) Group(ctx context.Context, group string) (map[event.TopicPartition]Committed, error) {
-	var pause backoff
-	giveUp := time.Now().Add(c.opts.RetryFor)
-	for {
-		offsets, err := c.fetchGroup(ctx, group)
-		switch {
-		case err == nil:
-			return offsets, nil
-		case errors.Is(err, kerr.UnstableOffsetCommit):
-			// As long as the transaction takes: it ends, if need be by its timeout.
-		case kerr.IsRetriable(err) && time.Now().Before(giveUp):
-		default:
-			return nil, fmt.Errorf("offsets of group %q: %w", group, classify(err))
-		}
-		if werr := pause.wait(ctx); werr != nil {
-			return nil, fmt.Errorf("offsets of group %q: %w (%w)", group, werr, err)
-		}
+	var offsets map[event.TopicPartition]Committed
+	err := repeat(ctx, c.opts.RetryFor, func() (err error) {
+		offsets, err = c.fetchGroup(ctx, group)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("offsets of group %q: %w", group, classify(err))
 	}
+	return offsets, nil
 }
 
 // fetchGroup asks once, first by name and then for all: a first commit that becomes known between the two is in the second.

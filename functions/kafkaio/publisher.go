@@ -2,7 +2,6 @@ package kafkaio
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -47,21 +46,10 @@ func (c *Client) Open(ctx context.Context, transactionalID string) (Session, err
 // init gets the epoch: the coordinator first aborts the open transaction of an older session, or completes one that was
 // decided, and answers after that only.
 func (s *session) init(ctx context.Context) error {
-	var pause backoff
-	giveUp := time.Now().Add(s.owner.opts.RetryFor)
-	for {
+	return repeat(ctx, s.owner.opts.RetryFor, func() error {
 		_, _, err := s.kgo.ProducerID(ctx)
-		if err == nil {
-			return nil
-		}
-		concurrent := errors.Is(err, kerr.ConcurrentTransactions)
-		if ctx.Err() != nil || (!concurrent && (!kerr.IsRetriable(err) || time.Now().After(giveUp))) {
-			return err
-		}
-		if werr := pause.wait(ctx); werr != nil {
-			return fmt.Errorf("%w (%w)", werr, err)
-		}
-	}
+		return err
+	})
 }
 
 // transactionVersion asks for the finalized feature transaction.version; a broker that does not know it has 0. Asked for

@@ -2,7 +2,6 @@ package kafkaio
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -145,7 +144,7 @@ func (s *session) commitOffsets(ctx context.Context, group string, offsets []Off
 	if s.version < epochPerTransaction {
 		add := kmsg.NewPtrAddOffsetsToTxnRequest()
 		add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = s.id, s.pid, s.epoch, group
-		err := s.repeat(ctx, func() error {
+		err := repeat(ctx, s.owner.opts.RetryFor, func() error {
 			resp, err := add.RequestWith(ctx, s.kgo)
 			if err != nil {
 				return err
@@ -156,7 +155,7 @@ func (s *session) commitOffsets(ctx context.Context, group string, offsets []Off
 			return fmt.Errorf("add offsets to transaction: %w", err)
 		}
 	}
-	return s.repeat(ctx, func() error {
+	return repeat(ctx, s.owner.opts.RetryFor, func() error {
 		resp, err := req.RequestWith(ctx, s.kgo)
 		if err != nil {
 			return err
@@ -220,26 +219,6 @@ func CheckCommit(o OffsetCommit) error {
 	return nil
 }
 
-// repeat calls fn until it succeeds, its error cannot go away, or ctx ends. What it repeats are requests that do the same
-// thing when they are done twice.
-func (s *session) repeat(ctx context.Context, fn func() error) error {
-	var pause backoff
-	giveUp := time.Now().Add(s.owner.opts.RetryFor)
-	for {
-		err := fn()
-		if err == nil {
-			return nil
-		}
-		again := kerr.IsRetriable(err) && !isUnknownTopic(err) || errors.Is(err, kerr.ConcurrentTransactions)
-		if !again || time.Now().After(giveUp) {
-			return err
-		}
-		if werr := pause.wait(ctx); werr != nil {
-			return fmt.Errorf("%w (%w)", werr, err)
-		}
-	}
-}
-
 // End implements Session. The outcome is known to be "not committed" only where nothing was sent, or where the one EndTxn
 // that was sent is answered by a refusal: behind a repeated one, the first may have committed.
 func (s *session) End(ctx context.Context) error {
@@ -285,7 +264,7 @@ func (s *session) abort() {
 	req := kmsg.NewPtrEndTxnRequest()
 	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = s.id, s.pid, s.epoch, false
 	// An error changes nothing for the caller: the transaction is aborted later.
-	_ = s.repeat(ctx, func() error {
+	_ = repeat(ctx, closeWithin, func() error {
 		resp, err := req.RequestWith(ctx, s.kgo)
 		if err != nil {
 			return err
