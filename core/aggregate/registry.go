@@ -156,7 +156,7 @@ func ruleOf(k Kind) (rule, bool) {
 func Registry() []Entry {
 	all := rules()
 	entries := make([]Entry, 0, len(all))
-	for _, r := range all {
+	for _, r := range &all {
 		entries = append(entries, r.Entry)
 	}
 	return entries

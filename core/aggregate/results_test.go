@@ -16,34 +16,40 @@ func TestResultsAreWhatTextbooksSay(t *testing.T) {
 		want      string
 	}{
 		{
-			"the example of the contract", []string{"count", "sum", "average", "min", "max", "stddev", "p50", "p95", "p99"},
+			"the example of the contract",
+			[]string{"count", "sum", "average", "min", "max", "stddev", "p50", "p95", "p99"},
 			[]float64{10, 20, 30},
 			`{"count":3,"sum":60,"average":20,"min":10,"max":30,"stddev":8.16496580927726,"p50":20,"p95":29,"p99":29.8}`,
 		},
 		{
-			"eight values", []string{"variance", "stddev", "variance_sample", "stddev_sample"},
+			"eight values",
+			[]string{"variance", "stddev", "variance_sample", "stddev_sample"},
 			[]float64{2, 4, 4, 4, 5, 5, 7, 9},
 			`{"variance":4,"stddev":2,"variance_sample":4.571428571428571,"stddev_sample":2.138089935299395}`,
 		},
 		{
-			"one value has no sample deviation", []string{"count", "average", "variance", "stddev", "variance_sample", "stddev_sample", "p99"},
+			"one value has no sample deviation",
+			[]string{"count", "average", "variance", "stddev", "variance_sample", "stddev_sample", "p99"},
 			[]float64{5},
 			`{"count":1,"average":5,"variance":0,"stddev":0,"variance_sample":null,"stddev_sample":null,"p99":5}`,
 		},
 		{
-			"no value", []string{"count", "sum", "average", "min", "max", "variance", "stddev_sample", "p50"},
+			"no value",
+			[]string{"count", "sum", "average", "min", "max", "variance", "stddev_sample", "p50"},
 			nil,
 			`{"count":0,"sum":null,"average":null,"min":null,"max":null,"variance":null,"stddev_sample":null,"p50":null}`,
 		},
 		{
-			"a large offset does not cancel", []string{"average", "variance", "variance_sample"},
+			"a large offset does not cancel",
+			[]string{"average", "variance", "variance_sample"},
 			[]float64{1e9 + 4, 1e9 + 7, 1e9 + 13, 1e9 + 16},
 			`{"average":1000000010,"variance":22.5,"variance_sample":30}`,
 		},
 		{"sums are compensated", []string{"sum", "average"}, []float64{1e16, 1, -1e16}, `{"sum":1,"average":0.3333333333333333}`},
 		{"integers sum exactly", []string{"sum"}, []float64{1 << 53, 1, -(1 << 53), 1 << 52}, `{"sum":4503599627370497}`},
 		{
-			"equal values do not vary", []string{"average", "variance", "stddev", "p50", "p99.9"},
+			"equal values do not vary",
+			[]string{"average", "variance", "stddev", "p50", "p99.9"},
 			[]float64{0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1},
 			`{"average":0.1,"variance":0,"stddev":0,"p50":0.1,"p99.9":0.1}`,
 		},
@@ -83,7 +89,8 @@ func TestResultsAreOneFlatMapOrOneMapAValue(t *testing.T) {
 		{"count without values", []Value{{Functions: functions(t, "count")}}, `{"count":3}`},
 		{"one value", []Value{{"x", functions(t, "max", "count")}}, `{"max":7,"count":2}`},
 		{
-			"two values", []Value{{"b", functions(t, "max", "p50")}, {`a"<é>`, functions(t, "count", "sum")}},
+			"two values",
+			[]Value{{"b", functions(t, "max", "p50")}, {`a"<é>`, functions(t, "count", "sum")}},
 			`{"b":{"max":7,"p50":6},"a\"<é>":{"count":1,"sum":2.5}}`,
 		},
 	} {

@@ -193,6 +193,9 @@ func runners() map[string]map[string]runner {
 			"invalid_spec":   runInvalidSpec,
 			"merge_windows":  runMergeWindows,
 			"merge_sequence": runMergeSequence,
+			"aggregate":      runAggregate,
+			"merge":          runMerge,
+			"sketch":         runSketch,
 		},
 	}
 }
