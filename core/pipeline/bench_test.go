@@ -1,0 +1,88 @@
+package pipeline
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+)
+
+// batch is 500 records of 50 keys, out of order by up to five seconds.
+func batch(from int64) []event.Record {
+	out := make([]event.Record, 500)
+	for i := range out {
+		n := from + int64(i)
+		at := event.Time(1_700_000_000_000 + n/10 - n*7919%5000)
+		out[i] = event.Record{Offset: n, Timestamp: at, Value: fmt.Appendf(nil, `{"event_id":"3f9a1c22-51d0-4c11","t":%d,"k":"svc-%02d","model":"gpt-x-1",`+
+			`"metric":"latency_ms","v":%d.%02d,"user":"u-%d","attributes":{"region":"us-east-1","tokens":%d}}`, at, n*31%50, n%300, n%100, n%1000, n%2048)}
+	}
+	return out
+}
+
+const minutes = `[{name: 1m, type: tumbling, size: 1m, allowed_lateness: 1m}]`
+
+func BenchmarkFold(b *testing.B) {
+	for name, windows := range map[string]string{
+		"tumbling": minutes,
+		"sliding":  `[{name: 10m, type: sliding, size: 10m, slide: 1m, allowed_lateness: 1m}]`,
+		"session":  `[{name: s, type: session, gap: 30s, allowed_lateness: 1m}]`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			p := compile(b, windows, "")
+			f, records := p.NewFolder(), batch(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				f.Begin(Chunk{Fence: event.MinTime})
+				for i := range records {
+					if err := f.Add(&records[i]); err != nil {
+						b.Fatal(err)
+					}
+				}
+				f.Finish(0)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(records)), "ns/record")
+		})
+	}
+}
+
+func TestFoldDoesNotAllocateOnceWarm(t *testing.T) {
+	p := compile(t, minutes, "")
+	f, records := p.NewFolder(), batch(0)
+	run := func() {
+		f.Begin(Chunk{Fence: event.MinTime})
+		for i := range records {
+			if err := f.Add(&records[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.Finish(0)
+	}
+	run()
+	if n := testing.AllocsPerRun(20, run); n > 8 {
+		t.Errorf("%v allocations for 500 records, want none per record", n)
+	}
+}
+
+// BenchmarkFire is a plan that closes one window of 50 keys from 80 deltas.
+func BenchmarkFire(b *testing.B) {
+	p := compile(b, minutes, "")
+	s := &state{}
+	const n = 80
+	for i := range int64(n) {
+		s.add(fold(b, p, Chunk{From: i * 500, Fence: event.MinTime}, batch(i*500)...))
+	}
+	refs := s.refs()
+	w := event.Time(1_700_000_000_000).Add(600_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		f := p.NewFiring(1, 0, event.MinTime, w, []Prefix{{Upto: n * 500, Refs: refs}})
+		need := f.Needs(0)
+		if err := f.Feed(0, need, s.read(need)); err != nil {
+			b.Fatal(err)
+		}
+		if out, err := f.Finish(); err != nil || len(out.Panes) == 0 {
+			b.Fatal(err, len(out.Panes))
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n*500), "ns/record")
+}
