@@ -1,6 +1,8 @@
 package boltstore_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/statestore"
@@ -39,5 +41,40 @@ func BenchmarkStore(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			storetest.Benchmark(b, func(b *testing.B) statestore.Store { return open(b, b.TempDir(), c.o) })
 		})
+	}
+}
+
+// lateContext ends after its first look: while the call waits for its turn to write.
+type lateContext struct {
+	context.Context //nolint:containedctx // it is one
+	looked          bool
+}
+
+func (c *lateContext) Err() error {
+	if c.looked {
+		return context.DeadlineExceeded
+	}
+	c.looked = true
+	return nil
+}
+
+func TestDeadlineWhileWaitingForTheTurnToWrite(t *testing.T) {
+	s := open(t, t.TempDir(), boltstore.Options{})
+	if err := write(s, 50); err != nil {
+		t.Fatal(err)
+	}
+	late := func() context.Context { return &lateContext{Context: ctx} }
+	_, commit := s.Commit(late(), slot, statestore.Commit{Applied: 50, Top: token, To: 60})
+	_, raise := s.Raise(late(), slot, statestore.Raise{Token: statestore.Token{8}, Base: token})
+	_, _, restore := s.Restore(late(), slot, statestore.Restore{Token: statestore.Token{8}})
+	sweep := s.Sweep(late(), slot, statestore.Sweep{Token: token, Drop: lists})
+	drop := s.Drop(late(), slot)
+	for what, err := range map[string]error{"commit": commit, "raise": raise, "restore": restore, "sweep": sweep, "drop": drop} {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v, want DeadlineExceeded", what, err)
+		}
+	}
+	if err := errors.Join(check(s, 50), s.Close()); err != nil {
+		t.Error(err)
 	}
 }

@@ -171,6 +171,7 @@ func slotsListed(f *fixture) {
 	f.equal("slots of the pipeline", sorted(mine), f.slots(f.slot.Pipeline))
 	f.equal("slots of the other pipeline", []statestore.Slot{all[1]}, f.slots(other))
 	f.equal("slots of no pipeline that is there", []statestore.Slot{}, f.slots(newSlot().Pipeline))
+	f.equal("slots of half a fingerprint", []statestore.Slot{}, f.slots(f.slot.Pipeline[:8]))
 	every, err := f.store.Slots(f.ctx, "")
 	f.must("slots", err)
 	every = slices.DeleteFunc(every, func(s statestore.Slot) bool { return s.Pipeline != f.slot.Pipeline && s.Pipeline != other })

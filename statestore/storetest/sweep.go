@@ -10,6 +10,7 @@ func sweepCases() []testCase {
 	return []testCase{
 		{"DropRemovesSlices", sweepDrop},
 		{"TrimRemovesWhatEnds", sweepTrim},
+		{"TrimRemovesAnEmptyRange", sweepTrimEmptyRange},
 		{"ReplaceMerges", sweepReplace},
 		{"ReplaceSplitsIntoBuckets", sweepSplit},
 		{"ReplaceByNothingRemoves", sweepReplaceByNothing},
@@ -41,6 +42,17 @@ func sweepTrim(f *fixture) {
 	f.holds("two end at 110, one after it though it begins with them", append([]statestore.Delta{early[1], early[3]}, late...)...)
 	f.sweep(statestore.Sweep{Trim: []statestore.Trim{{Slice: slice(-60), To: 129}, {Slice: slice(60), To: 125}}})
 	f.holds("two slices", early[3], late[3])
+}
+
+// sweepTrimEmptyRange trims a delta that folds no offset: it ends where it begins.
+func sweepTrimEmptyRange(f *fixture) {
+	f.create(100)
+	a, b := delta(slice(0), 105, 105, 0), delta(slice(0), 106, 106, 0)
+	f.append(110, a, b)
+	f.sweep(statestore.Sweep{Trim: []statestore.Trim{{Slice: slice(0), To: 104}}})
+	f.holds("both", a, b)
+	f.sweep(statestore.Sweep{Trim: []statestore.Trim{{Slice: slice(0), To: 105}}})
+	f.holds("the second", b)
 }
 
 func sweepReplace(f *fixture) {
