@@ -42,6 +42,8 @@ func (c *checker) length(v *value, what string) {
 		c.report(v, "must have at least "+count(b.min, what), "", c.want(v.field, "leave the key out for its default"))
 	case n > b.max:
 		c.report(v, "must have at most "+count(b.max, what), strconv.FormatInt(n, 10), "")
+		v.items = v.items[:b.max] // bounds what is made of it: values times functions times pipelines
+		v.names = v.names[:min(len(v.names), len(v.items))]
 	}
 }
 

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -184,7 +185,7 @@ func (b *Builder) missing(app *App) []*Problem {
 	add := func(path, hint string) {
 		problems = append(problems, &Problem{Path: path, Message: "is missing", Hint: hint})
 	}
-	sources, sinks, windows := len(app.Consumer.Topics) > 0, app.Producer.ResultTopic != "", len(app.Pipelines) > 0
+	sources, sinks, windows := len(b.app.Consumer.Topics) > 0, app.Producer.ResultTopic != "", len(app.Pipelines) > 0
 	allTopics, allSinks := windows, windows
 	for i := range app.Pipelines {
 		p := &app.Pipelines[i]
@@ -290,7 +291,7 @@ func (p *PipelineBuilder) Aggregate(value string, functions ...string) *Pipeline
 			return p
 		}
 	}
-	p.Pipeline.Aggregates = append(p.Pipeline.Aggregates, Aggregates{value, append([]string(nil), functions...)})
+	p.Pipeline.Aggregates = append(p.Pipeline.Aggregates, Aggregates{value, slices.Clone(functions)})
 	return p
 }
 
@@ -338,6 +339,7 @@ func (p *PipelineBuilder) complete(app *App, template Pipeline) Pipeline {
 	if out.Topics == nil {
 		out.Topics = app.Consumer.Topics
 	}
+	out.Topics, out.Key.Fields = slices.Clone(out.Topics), slices.Clone(out.Key.Fields)
 	if !p.timed && out.Timestamp == (Timestamp{}) {
 		out.Timestamp = template.Timestamp
 	}
@@ -360,9 +362,9 @@ func (p *PipelineBuilder) complete(app *App, template Pipeline) Pipeline {
 	if out.Values == nil && len(out.Aggregates) == 0 {
 		out.Values = []Value{{defaultValue, defaultValue}}
 	}
-	out.Values = append([]Value(nil), out.Values...)
+	out.Values = slices.Clone(out.Values)
 	sortValues(out.Values)
-	out.Windows = append([]window.Definition(nil), out.Windows...)
+	out.Windows = slices.Clone(out.Windows)
 	out.Aggregates = p.functions(out.Values)
 	return out
 }

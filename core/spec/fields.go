@@ -157,7 +157,7 @@ func recordErrorFields() []field {
 }
 
 func metricsField() field {
-	return field{name: "metrics", kind: kindBlock, doc: "Metrics of the functions.", fields: []field{
+	return field{name: "metrics", kind: kindBlock, shared: true, doc: "Metrics of the functions.", fields: []field{
 		{name: "enabled", kind: kindBool, def: true, doc: "Whether metrics are written."},
 		{name: "export_interval", kind: kindDuration, def: time.Minute, bounds: lasting(time.Second, hour), doc: "How often they are written."},
 	}}
@@ -251,7 +251,7 @@ func windowFields() []field {
 }
 
 func kafkaField() field {
-	return field{name: "kafka", kind: kindBlock, doc: "Source and results. Also read at the top level of the file.", fields: []field{
+	return field{name: "kafka", kind: kindBlock, shared: true, doc: "Source and results. Also read at the top level of the file.", fields: []field{
 		{name: "consumer", kind: kindBlock, fields: consumerFields(), doc: "The source."},
 		{name: "producer", kind: kindBlock, fields: producerFields(), doc: "Results, late records and dead letters."},
 	}}

@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -107,7 +108,7 @@ func TestWhatIsNotASpecIsRefusedWithItsLine(t *testing.T) {
 // for minutes, or end the process for want of stack.
 func TestBombsAreRefusedQuickly(t *testing.T) {
 	for _, unit := range []string{"[", "{", "{a: ", "- ", "a: ", "? ", "&a ", "*a ", "!a ", "a: b\n", "- a\n", "#\n", "\"a\": b\n", "a:\n", "[a, ", "'", "\"", "|\n", "{a: [", "-\n", "- - \n"} {
-		text := strings.Repeat(unit, (1<<20)/len(unit))
+		text := strings.Repeat(unit, (256<<10)/len(unit))
 		done := make(chan error, 1)
 		go func() {
 			_, err := spec.Load([]byte(text), "bomb")
@@ -121,6 +122,16 @@ func TestBombsAreRefusedQuickly(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatalf("%q repeated: not read after 20 s", unit)
 		}
+	}
+	var wide strings.Builder // within the bounds of a file, and a product of large numbers
+	wide.WriteString(least + "pipelines:\n  - aggregates: [" + strings.Repeat("p1, ", 4000) + "]\n    values: {")
+	for i := range 2500 {
+		fmt.Fprintf(&wide, "a%d: x, ", i)
+	}
+	wide.WriteString("}\n")
+	start := time.Now()
+	if _, err := spec.Load([]byte(wide.String()), "wide"); err == nil || time.Since(start) > 20*time.Second {
+		t.Errorf("4,000 functions of 2,500 values: %.200v after %v", err, time.Since(start))
 	}
 	var deep strings.Builder
 	for i := range 600 {
@@ -161,7 +172,11 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(least))
 	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {
 		for _, w := range tables {
-			f.Add([]byte(w.text))
+			if w.whole {
+				f.Add([]byte(w.text))
+			} else {
+				f.Add([]byte(least + w.text))
+			}
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

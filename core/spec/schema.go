@@ -18,7 +18,15 @@ const schemaID = "https://github.com/llm-auto-optimizer/tidemark/core/spec/schem
 // Schema returns the JSON Schema (draft 2020-12) of a spec, made from the table that Load reads files against. What takes
 // more than one key to say (topics that collide, windows that do not fit) is left to Load.
 func Schema() []byte {
-	root := schemaOf(language())
+	table := language()
+	root := schemaOf(table)
+	shared := map[string]any{}
+	for i := range table.fields {
+		if f := &table.fields[i]; f.shared {
+			shared[f.name] = schemaOf(f)
+		}
+	}
+	root["$defs"] = shared
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["$id"] = schemaID
 	root["title"] = "Tidemark spec"
@@ -153,7 +161,9 @@ func blockSchema(s map[string]any, f *field) {
 	var once []any
 	for i := range f.fields {
 		k := &f.fields[i]
-		properties[k.name] = schemaOf(k)
+		if properties[k.name] = schemaOf(k); k.shared {
+			properties[k.name] = map[string]any{"$ref": "#/$defs/" + k.name}
+		}
 		if k.kind != kindDuration {
 			continue
 		}
