@@ -1,0 +1,238 @@
+// Command stream measures what the whole path costs: payloads of 500 records are decoded, folded, kept and fired, and the CPU
+// time of this process and of the Redis server is added up. The log and the transactions are in memory, so that the figure is
+// Tidemark's and not a broker's.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/esm"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
+	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
+	"github.com/llm-auto-optimizer/tidemark/tests/bench/dataset"
+	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+)
+
+const (
+	batchSize = 500
+	fireEvery = 20 // payloads between two ticks: a second of events at 10,000 a second
+)
+
+// queries are what is measured, by name.
+var queries = []struct{ name, windows string }{
+	{"tumbling", `[{name: 1m, type: tumbling, size: 1m, allowed_lateness: 0s}]`},
+	{"sliding", `[{name: 10m, type: sliding, size: 10m, slide: 1m, allowed_lateness: 0s}]`},
+}
+
+func query(windows string) string {
+	return `
+app: bench
+processor:
+  watermark: {max_out_of_orderness_secs: 30, emit_interval_secs: 10}
+  kafka: {consumer: {topics: [` + dataset.Topic + `]}, producer: {result_topic: aggregated-metrics}}
+pipelines:
+  - name: latency
+    timestamp: {field: timestamp, unit: ms}
+    key: [service, model]
+    values: {value: value}
+    windows: ` + windows + `
+    aggregates: {value: [count, sum, average, min, max, stddev, p50, p95, p99]}
+`
+}
+
+func main() {
+	n := flag.Int("n", 1_000_000, "events")
+	url := flag.String("redis", os.Getenv("TIDEMARK_TEST_REDIS"), "Redis URL; empty: state in memory")
+	flag.Parse()
+	for _, q := range queries {
+		if err := measure(q.name, query(q.windows), *n, *url); err != nil {
+			fmt.Fprintln(os.Stderr, "stream:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// payloads makes the events of the trigger, partitions mixed as they come, and fills the log with the same records.
+func payloads(n int, log *memlog.Log) ([][]byte, error) {
+	var out [][]byte
+	e := esm.Encoder{Source: esm.SourceMSK, SourceARN: "arn:aws:kafka:us-east-1:123456789012:cluster/demo/0f1e2d3c-0000-4000-8000-000000000000-1",
+		BootstrapServers: "b-1.demo.kafka.us-east-1.example:9098,b-2.demo.kafka.us-east-1.example:9098"}
+	flush := func() {
+		if e.Records() > 0 {
+			out = append(out, e.AppendTo(nil))
+			e.Reset()
+		}
+	}
+	for s := dataset.New(n, 42); ; {
+		p, r, ok := s.Next()
+		if !ok {
+			flush()
+			return out, nil
+		}
+		r.Value = append([]byte(nil), r.Value...)
+		if err := log.Append(dataset.Topic, p, r); err != nil {
+			return nil, err
+		}
+		e.Add(event.TopicPartition{Topic: dataset.Topic, Partition: p}, &r, esm.DefaultInfo(&r))
+		if e.Records() == batchSize {
+			flush()
+		}
+	}
+}
+
+func measure(name, yaml string, n int, url string) error {
+	ctx := context.Background()
+	app, err := spec.Load([]byte(yaml), name)
+	if err != nil {
+		return err
+	}
+	// Every run has a pipeline of its own name, so that nothing of an earlier one is found.
+	app.Pipelines[0].App = "bench" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	var store statestore.Store = memstore.New()
+	server := func() (float64, error) { return 0, nil }
+	if url != "" {
+		if store, err = settings.OpenRedis(ctx, app, []string{url}); err != nil {
+			return err
+		}
+		defer store.Close() //nolint:errcheck // the process ends
+		if server, err = serverCPU(url); err != nil {
+			return err
+		}
+	}
+	log := memlog.New(memlog.Options{})
+	w, err := rig.New(app, store, log, dataset.Partitions)
+	if err != nil {
+		return err
+	}
+	w.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	w.Clock = dataset.Base
+	if err := w.RunFire(ctx); err != nil {
+		return err
+	}
+	in, err := payloads(n, log)
+	if err != nil {
+		return err
+	}
+	runtime.GC()
+	began, own, before, err := time.Now(), processCPU(), 0.0, error(nil)
+	if before, err = server(); err != nil {
+		return err
+	}
+	if err := feed(ctx, w, in); err != nil {
+		return err
+	}
+	after, err := server()
+	if err != nil {
+		return err
+	}
+	client, millions := processCPU()-own, float64(n)/1e6
+	results, err := count(ctx, log, app.Pipelines[0].SinkTopic)
+	if err != nil {
+		return err
+	}
+	for _, slot := range must(store.Slots(ctx, w.Pipelines[0].ID())) {
+		if err := store.Drop(ctx, slot); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%s: %d events in %d payloads, %d results, %.1f s of wall clock, state in %s\n", name, n, len(in), results, time.Since(began).Seconds(), where(url))
+	fmt.Printf("RESULT %s_client %.3f cpu_s_per_M\n", name, client/millions)
+	fmt.Printf("RESULT %s_redis %.3f cpu_s_per_M\n", name, (after-before)/millions)
+	fmt.Printf("RESULT %s_total %.3f cpu_s_per_M\n", name, (client+after-before)/millions)
+	return nil
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func where(url string) string {
+	if url == "" {
+		return "memory"
+	}
+	return "Redis"
+}
+
+func feed(ctx context.Context, w *rig.World, in [][]byte) error {
+	for i, p := range in {
+		answer, err := w.Ingest.Invoke(ctx, p)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(answer), `[]`) {
+			return fmt.Errorf("payload %d was answered %s", i, answer)
+		}
+		if i%fireEvery == fireEvery-1 || i == len(in)-1 {
+			w.Clock += 1000
+			if err := w.RunFire(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func count(ctx context.Context, log kafkaio.Log, topic string) (int, error) {
+	records, err := kafkaio.ReadAll(ctx, log, topic)
+	if err == nil && len(records) == 0 {
+		err = errors.New("no result was published")
+	}
+	return len(records), err
+}
+
+// processCPU is the CPU time of this process, user and system, in seconds.
+func processCPU() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
+}
+
+// serverCPU reads the CPU time of a Redis server from its own accounts.
+func serverCPU(url string) (func() (float64, error), error) {
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, errors.New("-redis: not a Redis URL")
+	}
+	c := redis.NewClient(o)
+	return func() (float64, error) {
+		info, err := c.Info(context.Background(), "cpu").Result()
+		if err != nil {
+			return 0, err
+		}
+		total := 0.0
+		for line := range strings.Lines(info) {
+			k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
+			if k == "used_cpu_sys" || k == "used_cpu_user" {
+				f, err := strconv.ParseFloat(v, 64)
+				if err != nil {
+					return 0, err
+				}
+				total += f
+			}
+		}
+		return total, nil
+	}, nil
+}
