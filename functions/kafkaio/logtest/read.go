@@ -14,7 +14,7 @@ import (
 )
 
 // shortly is how long a test looks at something that is to go on waiting.
-const shortly = 300 * time.Millisecond
+const shortly = 150 * time.Millisecond
 
 func readKeepsNullAndEmptyApart(f *fixture) {
 	topic := f.topic(1)
