@@ -193,7 +193,7 @@ func (c *checker) unknown(key *value, block *field, name string) {
 			names = append(names, s.name)
 		}
 	}
-	hint := ""
+	var hint string
 	if base := durationOf(block, plain); base != "" {
 		hint = fmt.Sprintf("write %s in Go's syntax such as %s: 1m30s, or a number under %s_secs or %s_ms", base, base, base, base)
 	} else if near := nearest(strings.ToLower(plain), names); near != "" {

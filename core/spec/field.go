@@ -135,9 +135,3 @@ func (f *field) spelled(key string) (*field, spelling) {
 	}
 	return nil, spelling{}
 }
-
-// defaultMs returns the default of a duration in milliseconds.
-func (f *field) defaultMs() int64 {
-	d, _ := f.def.(time.Duration)
-	return d.Milliseconds()
-}

@@ -15,26 +15,38 @@ const (
 // language is the root of the table of all keys.
 func language() *field {
 	return &field{kind: kindBlock, doc: "A Tidemark spec: what to compute over Kafka topics.", fields: []field{
-		{name: "app", kind: kindString, format: formatName, def: "default", example: `"llm-metrics"`,
-			doc: "Name of the app. It is part of the names of groups and transactional ids."},
-		{name: "processor", kind: kindBlock, fields: processorFields(),
-			doc: "Defaults of every pipeline, and what the app needs as a whole. A file with this block alone is complete."},
+		{
+			name: "app", kind: kindString, format: formatName, def: "default", example: `"llm-metrics"`,
+			doc: "Name of the app. It is part of the names of groups and transactional ids.",
+		},
+		{
+			name: "processor", kind: kindBlock, fields: processorFields(),
+			doc: "Defaults of every pipeline, and what the app needs as a whole. A file with this block alone is complete.",
+		},
 		kafkaField(),
 		metricsField(),
-		{name: "pipelines", kind: kindList, bounds: between(1, 100), elem: &field{kind: kindBlock, fields: pipelineFields()},
+		{
+			name: "pipelines", kind: kindList, bounds: between(1, 100), elem: &field{kind: kindBlock, fields: pipelineFields()},
 			absent: "one pipeline named default",
-			doc:    "The queries. Each overrides what it names; the rest comes from processor."},
+			doc:    "The queries. Each overrides what it names; the rest comes from processor.",
+		},
 	}}
 }
 
 func processorFields() []field {
 	return []field{
-		{name: "parallelism", kind: kindInt, def: 4, bounds: between(1, 256),
-			doc: "Partitions that are folded at once in one invocation."},
-		{name: "buffer_size", kind: kindInt, def: 10_000, bounds: between(1, 1_000_000),
-			doc: "Most records held in memory at once; a larger batch is folded in parts."},
-		{name: "checkpoint_interval", kind: kindDuration, def: time.Minute, bounds: lasting(time.Second, 30*day),
-			doc: "Most age of the newest state export, where exports are on."},
+		{
+			name: "parallelism", kind: kindInt, def: 4, bounds: between(1, 256),
+			doc: "Partitions that are folded at once in one invocation.",
+		},
+		{
+			name: "buffer_size", kind: kindInt, def: 10_000, bounds: between(1, 1_000_000),
+			doc: "Most records held in memory at once; a larger batch is folded in parts.",
+		},
+		{
+			name: "checkpoint_interval", kind: kindDuration, def: time.Minute, bounds: lasting(time.Second, 30*day),
+			doc: "Most age of the newest state export, where exports are on.",
+		},
 		{name: "state", kind: kindBlock, fields: stateFields(), doc: "Where state is kept when the app runs outside Lambda."},
 		{name: "windows", kind: kindBlock, fields: defaultWindowFields(), doc: "The window of pipelines that name none, and the allowed lateness of those that name some."},
 		{name: "watermark", kind: kindBlock, fields: watermarkFields(), doc: "When event time is taken to have passed."},
@@ -47,8 +59,10 @@ func processorFields() []field {
 
 func stateFields() []field {
 	return []field{
-		{name: "backend", kind: kindString, def: "redis", enum: []string{"redis", "bolt", "memory"}, alias: map[string]string{"rocksdb": "bolt"},
-			doc: "The store: redis, bolt (a file of this process; rocksdb is read as bolt) or memory. On Lambda it is redis."},
+		{
+			name: "backend", kind: kindString, def: "redis", enum: []string{"redis", "bolt", "memory"}, alias: map[string]string{"rocksdb": "bolt"},
+			doc: "The store: redis, bolt (a file of this process; rocksdb is read as bolt) or memory. On Lambda it is redis.",
+		},
 		{name: "path", kind: kindString, def: ".tidemark/state", doc: "Directory of the bolt store."},
 		{name: "checkpoint_path", kind: kindString, def: ".tidemark/checkpoints", doc: "Directory of state exports."},
 		{name: "compression", kind: kindString, def: "lz4", enum: []string{"none", "lz4"}, doc: "Compression of stored deltas."},
@@ -59,8 +73,10 @@ func defaultWindowFields() []field {
 	lateness := allowedLateness()
 	lateness.def, lateness.absent = time.Minute, ""
 	return []field{
-		{name: "default_type", kind: kindString, def: "tumbling", enum: []string{"tumbling", "sliding", "session"}, later: windowTypesLater(),
-			doc: "The window of a pipeline that names none: the one described here under this type, and named after it."},
+		{
+			name: "default_type", kind: kindString, def: "tumbling", enum: []string{"tumbling", "sliding", "session"}, later: windowTypesLater(),
+			doc: "The window of a pipeline that names none: the one described here under this type, and named after it.",
+		},
 		{name: "tumbling", kind: kindBlock, doc: "Windows that follow each other.", fields: []field{
 			{name: "size", kind: kindDuration, def: 5 * time.Minute, doc: "Length of a window."},
 			offsetField(), lateness,
@@ -83,52 +99,76 @@ func defaultWindowFields() []field {
 func windowTypesLater() []string { return []string{"cumulate", "calendar", "global"} }
 
 func offsetField() field {
-	return field{name: "offset", kind: kindDuration, def: time.Duration(0), example: `"-15m"`,
-		doc: "Shifts all edges, which otherwise are multiples of the size (the slide) since 1970; less than it in amount, and may be negative."}
+	return field{
+		name: "offset", kind: kindDuration, def: time.Duration(0), example: `"-15m"`,
+		doc: "Shifts all edges, which otherwise are multiples of the size (the slide) since 1970; less than it in amount, and may be negative.",
+	}
 }
 
 func allowedLateness() field {
-	return field{name: "allowed_lateness", kind: kindDuration, absent: "that of processor.windows for the type", example: `"1m"`,
-		doc: "How long after its end a window still takes records. Each late record makes it go out anew; later ones go to the late topic."}
+	return field{
+		name: "allowed_lateness", kind: kindDuration, absent: "that of processor.windows for the type", example: `"1m"`,
+		doc: "How long after its end a window still takes records. Each late record makes it go out anew; later ones go to the late topic.",
+	}
 }
 
 func allowGapsField() field {
-	return field{name: "allow_gaps", kind: kindBool, def: false,
-		doc: "Makes a slide above the size legal. Event time between two windows is then in none: such records are counted as unassigned."}
+	return field{
+		name: "allow_gaps", kind: kindBool, def: false,
+		doc: "Makes a slide above the size legal. Event time between two windows is then in none: such records are counted as unassigned.",
+	}
 }
 
 func watermarkFields() []field {
 	return []field{
-		{name: "strategy", kind: kindString, def: "bounded_out_of_orderness", enum: []string{"bounded_out_of_orderness", "periodic"},
+		{
+			name: "strategy", kind: kindString, def: "bounded_out_of_orderness", enum: []string{"bounded_out_of_orderness", "periodic"},
 			alias: map[string]string{"bounded": "bounded_out_of_orderness"},
 			fixes: map[string]string{"processing_time": noProcessingTime},
-			doc:   "bounded_out_of_orderness, or periodic: the watermark moves on multiples of emit_interval only."},
-		{name: "max_out_of_orderness", kind: kindDuration, def: 30 * time.Second, bounds: lasting(0, 365*day),
-			doc: "How far records of one partition may be out of order and still be on time."},
-		{name: "emit_interval", kind: kindDuration, def: 10 * time.Second, bounds: lasting(0, day),
-			doc: "Least distance of two plans in which nothing but the watermark moved."},
-		{name: "idle_timeout", kind: kindDuration, def: time.Minute, bounds: lasting(time.Millisecond, 365*day), word: "off",
-			doc: "A partition without new records for so long (wall clock) no longer holds the watermark back; off: it always does."},
-		{name: "all_idle", kind: kindString, def: "advance", enum: []string{"advance", "hold", "max"},
-			doc: "Where the watermark goes when all partitions are idle: on with the clock (advance), nowhere (hold), to the largest of the partitions (max)."},
-		{name: "max_future_skew", kind: kindDuration, def: day, bounds: lasting(0, 100*365*day), word: "off", wordMs: -1,
-			doc: "How far the event time of a record may be after its Kafka timestamp; beyond, it is dead-lettered as timestamp_future. off: no bound."},
+			doc:   "bounded_out_of_orderness, or periodic: the watermark moves on multiples of emit_interval only.",
+		},
+		{
+			name: "max_out_of_orderness", kind: kindDuration, def: 30 * time.Second, bounds: lasting(0, 365*day),
+			doc: "How far records of one partition may be out of order and still be on time.",
+		},
+		{
+			name: "emit_interval", kind: kindDuration, def: 10 * time.Second, bounds: lasting(0, day),
+			doc: "Least distance of two plans in which nothing but the watermark moved.",
+		},
+		{
+			name: "idle_timeout", kind: kindDuration, def: time.Minute, bounds: lasting(time.Millisecond, 365*day), word: "off",
+			doc: "A partition without new records for so long (wall clock) no longer holds the watermark back; off: it always does.",
+		},
+		{
+			name: "all_idle", kind: kindString, def: "advance", enum: []string{"advance", "hold", "max"},
+			doc: "Where the watermark goes when all partitions are idle: on with the clock (advance), nowhere (hold), to the largest of the partitions (max).",
+		},
+		{
+			name: "max_future_skew", kind: kindDuration, def: day, bounds: lasting(0, 100*365*day), word: "off", wordMs: -1,
+			doc: "How far the event time of a record may be after its Kafka timestamp; beyond, it is dead-lettered as timestamp_future. off: no bound.",
+		},
 	}
 }
 
 func aggregationFields() []field {
 	return []field{
-		{name: "enabled", kind: kindList, unique: true, bounds: between(1, 100), elem: functionField(),
+		{
+			name: "enabled", kind: kindList, unique: true, bounds: between(1, 100), elem: functionField(),
 			def: []string{"count", "sum", "average", "min", "max", "percentile", "stddev"},
-			doc: "The aggregate functions. percentile stands for those of percentiles."},
-		{name: "percentiles", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindNumber, bounds: between(0, 100), doc: "0 to 100; 99.9 is named p99.9."},
-			def: []float64{50, 95, 99}, doc: "The percentiles that percentile stands for."},
+			doc: "The aggregate functions. percentile stands for those of percentiles.",
+		},
+		{
+			name: "percentiles", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindNumber, bounds: between(0, 100), doc: "0 to 100; 99.9 is named p99.9."},
+			def: []float64{50, 95, 99}, doc: "The percentiles that percentile stands for.",
+		},
 	}
 }
 
 func functionField() *field {
-	return &field{kind: kindString, later: []string{"first", "last", "distinct", "distinct_count"}, example: `"p99"`,
-		doc: "count, sum, average, min, max, stddev, variance, stddev_sample, variance_sample, percentile, or one percentile: p50, p99.9."}
+	return &field{
+		kind: kindString, later: []string{"first", "last", "distinct", "distinct_count"}, example: `"p99"`,
+		doc: "count, sum, average, min, max, stddev, variance, stddev_sample, variance_sample, percentile, or one percentile: p50, p99.9.",
+	}
 }
 
 func errorFields() []field {
@@ -137,22 +177,32 @@ func errorFields() []field {
 	fields[1].absent = "RESULT_TOPIC-dead-letter"
 	return append(
 		fields,
-		field{name: "max_retries", kind: kindInt, def: 3, bounds: between(0, 100),
-			doc: "How often a store, Kafka or registry operation is tried again under retry."},
-		field{name: "initial_retry_delay", kind: kindDuration, def: 100 * time.Millisecond, bounds: lasting(0, time.Minute),
-			doc: "Wait before the first retry; it doubles with each."},
-		field{name: "max_retry_delay", kind: kindDuration, def: 5 * time.Second, bounds: lasting(0, hour),
-			doc: "Longest wait between two tries."},
+		field{
+			name: "max_retries", kind: kindInt, def: 3, bounds: between(0, 100),
+			doc: "How often a store, Kafka or registry operation is tried again under retry.",
+		},
+		field{
+			name: "initial_retry_delay", kind: kindDuration, def: 100 * time.Millisecond, bounds: lasting(0, time.Minute),
+			doc: "Wait before the first retry; it doubles with each.",
+		},
+		field{
+			name: "max_retry_delay", kind: kindDuration, def: 5 * time.Second, bounds: lasting(0, hour),
+			doc: "Longest wait between two tries.",
+		},
 	)
 }
 
 // recordErrorFields are those that a pipeline can say for itself.
 func recordErrorFields() []field {
 	return []field{
-		{name: "policy", kind: kindString, absent: "that of processor.error_handling", enum: []string{"retry", "skip", "dead_letter", "fail"},
-			doc: "For a record that can never be processed: dead-letter it (retry, dead_letter), count it (skip) or block its partition (fail). retry also retries operations that fail."},
-		{name: "dead_letter_topic", kind: kindString, format: formatTopic, absent: "that of processor.error_handling, else RESULT_TOPIC-dead-letter",
-			doc: "Topic of records that cannot be processed, with the reason in their headers."},
+		{
+			name: "policy", kind: kindString, absent: "that of processor.error_handling", enum: []string{"retry", "skip", "dead_letter", "fail"},
+			doc: "For a record that can never be processed: dead-letter it (retry, dead_letter), count it (skip) or block its partition (fail). retry also retries operations that fail.",
+		},
+		{
+			name: "dead_letter_topic", kind: kindString, format: formatTopic, absent: "that of processor.error_handling, else RESULT_TOPIC-dead-letter",
+			doc: "Topic of records that cannot be processed, with the reason in their headers.",
+		},
 	}
 }
 
@@ -167,29 +217,43 @@ const noProcessingTime = "processing time is refused: it would not survive a rep
 
 func pipelineFields() []field {
 	return []field{
-		{name: "name", kind: kindString, format: formatName, absent: "default, where there is one pipeline", example: `"model-latency"`,
-			doc: "Name of the pipeline, unique in the app."},
-		{name: "topics", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindString, format: formatTopic},
-			absent: "kafka.consumer.topics", example: `["performance-metrics"]`, doc: "The source topics."},
+		{
+			name: "name", kind: kindString, format: formatName, absent: "default, where there is one pipeline", example: `"model-latency"`,
+			doc: "Name of the pipeline, unique in the app.",
+		},
+		{
+			name: "topics", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindString, format: formatTopic},
+			absent: "kafka.consumer.topics", example: `["performance-metrics"]`, doc: "The source topics.",
+		},
 		timestampField(),
-		{name: "key", kind: kindList, unique: true, bounds: between(0, 16), elem: &field{kind: kindString, format: formatPath},
+		{
+			name: "key", kind: kindList, unique: true, bounds: between(0, 16), elem: &field{kind: kindString, format: formatPath},
 			absent: "the record's own key", example: `["service", "model"]`,
-			doc: "Fields that records are grouped by, as dotted paths. []: one global group."},
+			doc: "Fields that records are grouped by, as dotted paths. []: one global group.",
+		},
 		{name: "where", kind: kindAny, status: statusLater, doc: "Which records count, as an expression over the record."},
 		{name: "map", kind: kindAny, status: statusLater, doc: "Derived fields, as expressions over the record."},
-		{name: "values", kind: kindMap, keys: formatValueName, bounds: between(0, 64), elem: &field{kind: kindString, format: formatPath},
+		{
+			name: "values", kind: kindMap, keys: formatValueName, bounds: between(0, 64), elem: &field{kind: kindString, format: formatPath},
 			absent: "value, taken from the field value", example: `{"latency": "value", "tokens": "attributes.tokens"}`,
-			doc: "Names the numbers that are aggregated, each with the dotted path of its field. {}: none, count counts records."},
-		{name: "windows", kind: kindList, bounds: between(1, 32), elem: &field{kind: kindBlock, fields: windowFields()},
-			absent: "one of processor.windows.default_type, named after its type", doc: "The window definitions; each record is in windows of all of them."},
-		{name: "aggregates", kind: kindMap, keys: formatValueName, bounds: between(1, 64), elem: functionList(), alt: functionList(),
+			doc: "Names the numbers that are aggregated, each with the dotted path of its field. {}: none, count counts records.",
+		},
+		{
+			name: "windows", kind: kindList, bounds: between(1, 32), elem: &field{kind: kindBlock, fields: windowFields()},
+			absent: "one of processor.windows.default_type, named after its type", doc: "The window definitions; each record is in windows of all of them.",
+		},
+		{
+			name: "aggregates", kind: kindMap, keys: formatValueName, bounds: between(1, 64), elem: functionList(), alt: functionList(),
 			absent: "processor.aggregation.enabled for every value", example: `{"latency": ["count", "average", "p99"]}`,
-			doc: "The aggregate functions of each value; a list holds for every value. A value that is not named gets processor.aggregation.enabled."},
+			doc: "The aggregate functions of each value; a list holds for every value. A value that is not named gets processor.aggregation.enabled.",
+		},
 		{name: "watermark", kind: kindBlock, fields: pipelineWatermarkFields(), absent: "processor.watermark", doc: "Overrides processor.watermark key by key."},
 		{name: "error_handling", kind: kindBlock, fields: recordErrorFields(), absent: "processor.error_handling", doc: "Overrides processor.error_handling key by key."},
 		{name: "trigger", kind: kindAny, status: statusLater, doc: "When windows go out besides at their end."},
-		{name: "accumulation", kind: kindString, def: "accumulating", enum: []string{"accumulating"}, later: []string{"discarding", "retracting"},
-			doc: "What a window that goes out again holds: all of its records."},
+		{
+			name: "accumulation", kind: kindString, def: "accumulating", enum: []string{"accumulating"}, later: []string{"discarding", "retracting"},
+			doc: "What a window that goes out again holds: all of its records.",
+		},
 		{name: "late", kind: kindBlock, doc: "Records that came too late for all of their windows.", fields: []field{
 			{name: "topic", kind: kindString, format: formatTopic, absent: "RESULT_TOPIC-late", doc: "Their topic."},
 		}},
@@ -216,24 +280,32 @@ func functionList() *field {
 }
 
 func timestampField() field {
-	return field{name: "timestamp", kind: kindBlock, absent: "the field timestamp in ms, else the record's own", example: `{"field": "timestamp", "unit": "ms"}`,
+	return field{
+		name: "timestamp", kind: kindBlock, absent: "the field timestamp in ms, else the record's own", example: `{"field": "timestamp", "unit": "ms"}`,
 		fixes: map[string]string{"processing_time": noProcessingTime, "processing": noProcessingTime},
 		doc:   "Where the event time of a record is.", fields: []field{
-			{name: "field", kind: kindString, format: formatPath, absent: "the record's own Kafka timestamp, if record is true", example: `"timestamp"`,
-				doc: "Dotted path of a number, or of an RFC 3339 string."},
+			{
+				name: "field", kind: kindString, format: formatPath, absent: "the record's own Kafka timestamp, if record is true", example: `"timestamp"`,
+				doc: "Dotted path of a number, or of an RFC 3339 string.",
+			},
 			{name: "unit", kind: kindString, def: "ms", enum: []string{"s", "ms", "us", "ns"}, doc: "Unit of a number, since 1970."},
-			{name: "record", kind: kindBool, def: false,
-				doc: "Takes the Kafka record's own timestamp; beside field: where that field is absent."},
+			{
+				name: "record", kind: kindBool, def: false,
+				doc: "Takes the Kafka record's own timestamp; beside field: where that field is absent.",
+			},
 			{name: "processing", kind: kindAny, status: statusRefused, reason: noProcessingTime},
 			{name: "processing_time", kind: kindAny, status: statusRefused, reason: noProcessingTime},
-		}}
+		},
+	}
 }
 
 func windowFields() []field {
 	return []field{
 		{name: "name", kind: kindString, format: formatWindowName, absent: "its type", example: `"1m"`, doc: "Name of the window in results, unique in the pipeline."},
-		{name: "type", kind: kindString, absent: "processor.windows.default_type", enum: []string{"tumbling", "sliding", "session"}, later: windowTypesLater(),
-			example: `"tumbling"`, doc: "tumbling (size), sliding (size, slide) or session (gap)."},
+		{
+			name: "type", kind: kindString, absent: "processor.windows.default_type", enum: []string{"tumbling", "sliding", "session"}, later: windowTypesLater(),
+			example: `"tumbling"`, doc: "tumbling (size), sliding (size, slide) or session (gap).",
+		},
 		{name: "size", kind: kindDuration, absent: "required for tumbling and sliding", example: `"1m"`, doc: "Length of a window."},
 		{name: "slide", kind: kindDuration, absent: "required for sliding", example: `"10s"`, doc: "Distance of the starts of two windows. It need not divide size."},
 		{name: "gap", kind: kindDuration, absent: "required for session", example: `"5m"`, doc: "Two records are in one session if they are less than this apart."},
@@ -259,21 +331,35 @@ func kafkaField() field {
 
 func consumerFields() []field {
 	fields := []field{
-		{name: "bootstrap_servers", kind: kindString, format: formatServers, absent: "--brokers or TIDEMARK_BROKERS, which win anyway", example: `"localhost:9092"`,
-			doc: "Brokers to begin with: HOST:PORT, separated by commas."},
-		{name: "group_id", kind: kindString, format: formatGroup, absent: "tidemark.APP",
-			doc: "Consumer group of the trigger. Pipelines commit in groups of their own, tidemark.APP.PIPELINE.FINGERPRINT."},
-		{name: "topics", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindString, format: formatTopic},
-			absent: "those of the pipelines", example: `["feedback-events", "performance-metrics"]`, doc: "Source topics of pipelines that name none."},
-		{name: "enable_auto_commit", kind: kindBool, def: false,
+		{
+			name: "bootstrap_servers", kind: kindString, format: formatServers, absent: "--brokers or TIDEMARK_BROKERS, which win anyway", example: `"localhost:9092"`,
+			doc: "Brokers to begin with: HOST:PORT, separated by commas.",
+		},
+		{
+			name: "group_id", kind: kindString, format: formatGroup, absent: "tidemark.APP",
+			doc: "Consumer group of the trigger. Pipelines commit in groups of their own, tidemark.APP.PIPELINE.FINGERPRINT.",
+		},
+		{
+			name: "topics", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindString, format: formatTopic},
+			absent: "those of the pipelines", example: `["feedback-events", "performance-metrics"]`, doc: "Source topics of pipelines that name none.",
+		},
+		{
+			name: "enable_auto_commit", kind: kindBool, def: false,
 			fixes: map[string]string{"true": "must be false: offsets are committed with the results, in one transaction"},
-			doc:   "Only false: offsets are committed with the results, in one transaction."},
-		{name: "auto_offset_reset", kind: kindString, def: "earliest", enum: []string{"earliest", "latest"},
-			doc: "Where a new pipeline starts. The trigger's StartingPosition must agree."},
-		{name: "session_timeout", kind: kindDuration, def: 30 * time.Second, bounds: lasting(time.Second, 30*time.Minute),
-			doc: "Time after which a consumer that is silent loses its partitions (local runs; Lambda's trigger has its own)."},
-		{name: "max_poll_records", kind: kindInt, def: 500, bounds: between(1, 10_000),
-			doc: "Most records of one batch (local runs; BatchSize of the trigger on Lambda)."},
+			doc:   "Only false: offsets are committed with the results, in one transaction.",
+		},
+		{
+			name: "auto_offset_reset", kind: kindString, def: "earliest", enum: []string{"earliest", "latest"},
+			doc: "Where a new pipeline starts. The trigger's StartingPosition must agree.",
+		},
+		{
+			name: "session_timeout", kind: kindDuration, def: 30 * time.Second, bounds: lasting(time.Second, 30*time.Minute),
+			doc: "Time after which a consumer that is silent loses its partitions (local runs; Lambda's trigger has its own).",
+		},
+		{
+			name: "max_poll_records", kind: kindInt, def: 500, bounds: between(1, 10_000),
+			doc: "Most records of one batch (local runs; BatchSize of the trigger on Lambda).",
+		},
 	}
 	const trigger = "does not apply: the trigger polls Kafka; see the event source mapping in template.yaml"
 	const connection = "does not apply in a spec, which says what to compute, not where: set TIDEMARK_KAFKA_AUTH and TIDEMARK_KAFKA_SECRET"
@@ -294,13 +380,19 @@ func consumerFields() []field {
 
 func producerFields() []field {
 	fields := []field{
-		{name: "bootstrap_servers", kind: kindString, format: formatServers, absent: "those of the consumer", example: `"localhost:9092"`,
-			doc: "Brokers to begin with; the same cluster as the consumer's, since results and offsets are one transaction."},
-		{name: "result_topic", kind: kindString, format: formatTopic, absent: "required unless every pipeline has a sink", example: `"aggregated-metrics"`,
-			doc: "Topic of the results of pipelines that name no sink."},
+		{
+			name: "bootstrap_servers", kind: kindString, format: formatServers, absent: "those of the consumer", example: `"localhost:9092"`,
+			doc: "Brokers to begin with; the same cluster as the consumer's, since results and offsets are one transaction.",
+		},
+		{
+			name: "result_topic", kind: kindString, format: formatTopic, absent: "required unless every pipeline has a sink", example: `"aggregated-metrics"`,
+			doc: "Topic of the results of pipelines that name no sink.",
+		},
 		{name: "compression_type", kind: kindString, def: "lz4", enum: []string{"none", "gzip", "snappy", "lz4", "zstd"}, doc: "Compression of what is written."},
-		{name: "acks", kind: kindString, def: "all", enum: []string{"all"}, alias: map[string]string{"-1": "all"},
-			doc: "Only all: transactions need it."},
+		{
+			name: "acks", kind: kindString, def: "all", enum: []string{"all"}, alias: map[string]string{"-1": "all"},
+			doc: "Only all: transactions need it.",
+		},
 		{name: "retries", kind: kindInt, def: 3, bounds: between(0, math.MaxInt32), doc: "How often the client sends a batch again before the transaction is given up."},
 	}
 	const connection = "does not apply in a spec, which says what to compute, not where: set TIDEMARK_KAFKA_AUTH and TIDEMARK_KAFKA_SECRET"

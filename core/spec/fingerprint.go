@@ -18,13 +18,13 @@ const fingerprintVersion = "tidemark pipeline 1\n"
 // everything about running are not in it: they can change while state stays. The order of windows and functions is in it,
 // since stored state is laid out by it.
 func (p *Pipeline) Fingerprint() string {
-	sum := sha256.Sum256(p.appendCanonical(nil))
+	sum := sha256.Sum256(p.canonical())
 	return hex.EncodeToString(sum[:8])
 }
 
-// appendCanonical appends the canonical text: one line a part, strings quoted as in Go, lengths first, times in ms.
-func (p *Pipeline) appendCanonical(dst []byte) []byte {
-	dst = append(dst, fingerprintVersion...)
+// canonical returns the canonical text: one line a part, strings quoted as in Go, lengths first, times in ms.
+func (p *Pipeline) canonical() []byte {
+	dst := []byte(fingerprintVersion)
 	topics := slices.Clone(p.Topics)
 	slices.Sort(topics)
 	dst = appendStrings(append(dst, "topics"...), topics)

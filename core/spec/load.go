@@ -15,8 +15,8 @@ import (
 func Load(data []byte, name string) (*App, error) {
 	root, err := readTree(data)
 	if err != nil {
-		var at *syntaxError
-		if !errors.As(err, &at) {
+		at, ok := errors.AsType[*syntaxError](err)
+		if !ok {
 			return nil, err
 		}
 		return nil, join([]*Problem{{File: name, Line: at.line, Column: at.column, Message: at.message, Value: at.value, Hint: at.hint}})

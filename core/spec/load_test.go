@@ -307,3 +307,17 @@ func TestSpansOfTheTableFitEventTime(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// Load is part of every cold start.
+func BenchmarkLoad(b *testing.B) {
+	data, err := os.ReadFile("../../tests/testdata/processor-config.yaml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := spec.Load(data, "processor-config.yaml"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

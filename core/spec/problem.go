@@ -72,15 +72,14 @@ func (p *Problem) Unwrap() error {
 
 // Problems returns the problems that err, as returned by Load, Build or Validate, is made of, in the order of their lines.
 func Problems(err error) []*Problem {
-	var one *Problem
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // takes errors.Join apart, which has no other door
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []*Problem
 		for _, e := range joined.Unwrap() {
 			all = append(all, Problems(e)...)
 		}
 		return all
 	}
-	if errors.As(err, &one) {
+	if one, ok := errors.AsType[*Problem](err); ok {
 		return []*Problem{one}
 	}
 	return nil

@@ -34,6 +34,7 @@ func TestProblemsSayWhereWhatAndWhatWouldBeRight(t *testing.T) {
 }
 
 func (w wrong) check(t *testing.T) {
+	t.Helper()
 	text := w.text
 	if !w.whole {
 		text = least + text

@@ -123,9 +123,7 @@ func stringSchema(s map[string]any, f *field) {
 		s["enum"] = members
 		return
 	}
-	for k, v := range f.format.schema() {
-		s[k] = v
-	}
+	maps.Copy(s, f.format.schema())
 	if len(f.later) > 0 { // the functions
 		var names []string
 		for _, n := range aggregate.Names() {

@@ -94,7 +94,7 @@ func inline(root, schema any) any {
 	switch s := schema.(type) {
 	case map[string]any:
 		if ref, ok := s["$ref"].(string); ok {
-			return inline(root, root.(map[string]any)["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")])
+			return inline(root, as[map[string]any](as[map[string]any](root)["$defs"])[strings.TrimPrefix(ref, "#/$defs/")])
 		}
 		out := map[string]any{}
 		for k, v := range s {
@@ -111,6 +111,12 @@ func inline(root, schema any) any {
 		return out
 	}
 	return schema
+}
+
+// as returns x as a T, else the zero value: a wrong schema then fails the check that it is for.
+func as[T any](x any) T {
+	t, _ := x.(T)
+	return t
 }
 
 // valid checks data against a schema.
@@ -152,21 +158,21 @@ func keywordHolds(path, keyword string, want any, s map[string]any, data any) er
 	case "const":
 		return bad(reflect.DeepEqual(want, data))
 	case "enum":
-		return bad(slices.Contains(want.([]any), data))
+		return bad(slices.Contains(as[[]any](want), data))
 	case "pattern":
-		return bad(!isText || regexp.MustCompile(want.(string)).MatchString(text))
+		return bad(!isText || regexp.MustCompile(as[string](want)).MatchString(text))
 	case "minLength":
-		return bad(!isText || utf8.RuneCountInString(text) >= int(want.(float64)))
+		return bad(!isText || utf8.RuneCountInString(text) >= int(as[float64](want)))
 	case "maxLength":
-		return bad(!isText || utf8.RuneCountInString(text) <= int(want.(float64)))
+		return bad(!isText || utf8.RuneCountInString(text) <= int(as[float64](want)))
 	case "minimum":
-		return bad(!isNumber || number >= want.(float64))
+		return bad(!isNumber || number >= as[float64](want))
 	case "maximum":
-		return bad(!isNumber || number <= want.(float64))
+		return bad(!isNumber || number <= as[float64](want))
 	case "minItems", "minProperties":
-		return bad(len(list)+len(object) >= int(want.(float64)) || data == nil)
+		return bad(len(list)+len(object) >= int(as[float64](want)) || data == nil)
 	case "maxItems", "maxProperties":
-		return bad(len(list)+len(object) <= int(want.(float64)))
+		return bad(len(list)+len(object) <= int(as[float64](want)))
 	case "uniqueItems":
 		for i := range list {
 			if want == true && slices.Contains(list[:i], list[i]) {
@@ -174,8 +180,8 @@ func keywordHolds(path, keyword string, want any, s map[string]any, data any) er
 			}
 		}
 	case "required":
-		for _, name := range want.([]any) {
-			if _, ok := object[name.(string)]; !ok {
+		for _, name := range as[[]any](want) {
+			if _, ok := object[as[string](name)]; !ok {
 				return bad(false)
 			}
 		}
@@ -187,7 +193,7 @@ func keywordHolds(path, keyword string, want any, s map[string]any, data any) er
 		}
 		return bad(isList || data != nil || s["type"] != "array")
 	case "properties":
-		for name, sub := range want.(map[string]any) {
+		for name, sub := range as[map[string]any](want) {
 			if x, ok := object[name]; ok {
 				if err := valid(path+"."+name, sub, x); err != nil {
 					return err
@@ -213,7 +219,7 @@ func keywordHolds(path, keyword string, want any, s map[string]any, data any) er
 	case "not":
 		return bad(valid(path, want, data) != nil)
 	case "allOf", "anyOf", "oneOf":
-		return several(path, keyword, want.([]any), data)
+		return several(path, keyword, as[[]any](want), data)
 	default:
 		return fmt.Errorf("%s: the test does not know the keyword %s", path, keyword)
 	}

@@ -169,8 +169,7 @@ func parse(text string) (file *ast.File, err error) {
 		return file, nil
 	}
 	found := &syntaxError{place: place{1, 1}, message: "cannot be read as YAML: " + err.Error()}
-	var known yaml.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[yaml.Error](err); ok {
 		found.message = "cannot be read as YAML: " + known.GetMessage()
 		if at := known.GetToken(); at != nil {
 			found.place = placeOf(at)
