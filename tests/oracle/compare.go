@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
 
@@ -90,4 +91,23 @@ func rankError(values []float64, v float64, name string) float64 {
 	n := float64(len(values))
 	lo, hi := float64(below)/n, float64(below+equal)/n
 	return math.Max(0, math.Max(lo-q, q-hi))
+}
+
+// LateProblems compares the late topic with the records that must be there, each exactly once; "" if they are.
+func LateProblems(want []Event, got []rig.Side) string {
+	left := map[rig.Side]int{}
+	for _, e := range want {
+		left[rig.Side{Topic: e.Topic, Partition: e.Partition, Offset: e.Offset, Reason: string(event.ReasonLate)}]++
+	}
+	for _, s := range got {
+		left[s]--
+	}
+	missing, extra := 0, 0
+	for _, n := range left {
+		missing, extra = missing+max(n, 0), extra+max(-n, 0)
+	}
+	if missing+extra == 0 {
+		return ""
+	}
+	return fmt.Sprintf("late topic: %d records are missing, %d are too many (of %d)", missing, extra, len(want))
 }
