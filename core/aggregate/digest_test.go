@@ -189,6 +189,23 @@ func TestExactPercentileIsR7(t *testing.T) {
 	}
 }
 
+func TestInterpolationStaysBetween(t *testing.T) {
+	r := seeded(t)
+	for range 100_000 {
+		v := []float64{math.Float64frombits(r.Uint64()), math.Float64frombits(r.Uint64())}
+		if r.IntN(2) == 0 {
+			v[1] = v[0] * (1 + r.Float64())
+		}
+		if slices.Sort(v); !finite(v[0]) || !finite(v[1]) {
+			continue
+		}
+		lo, hi, mid := interpolate(v[0], v[1], 0), interpolate(v[0], v[1], 1), interpolate(v[0], v[1], r.Float64())
+		if lo != v[0] || hi != v[1] || !(mid >= lo && mid <= hi) {
+			t.Fatalf("between %v and %v: %v at 0, %v at 1, %v on the way", v[0], v[1], lo, hi, mid)
+		}
+	}
+}
+
 // For every length and percentage that can be asked, the position is within the values.
 func TestRankStaysWithinTheValues(t *testing.T) {
 	r := seeded(t)

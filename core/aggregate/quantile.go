@@ -25,8 +25,11 @@ func rankOf(p float64, n int64) (whole int64, fraction float64) {
 }
 
 // interpolate returns the point at fraction (in [0, 1]) of the way from lo to hi, lo <= hi; never outside of both, and exactly
-// lo where they are equal.
+// lo at 0 and hi at 1.
 func interpolate(lo, hi, fraction float64) float64 {
+	if fraction == 1 { // lo + (hi-lo) may miss hi by a rounding error
+		return hi
+	}
 	d := hi - lo
 	if d > math.MaxFloat64 { // the distance overflows: half of it does not
 		return min(max(2*(lo/2+float64((hi/2-lo/2)*fraction)), lo), hi)

@@ -6,8 +6,8 @@ import (
 )
 
 // radixFrom is the length from which values are sorted by digits. Firing groups of 100,000 values so took 71 ns of CPU a value,
-// all included, instead of 119 with slices.Sort; below a few hundred values, comparing is faster.
-const radixFrom = 512
+// all included, instead of 119 with slices.Sort; at 1,000 values the two are even.
+const radixFrom = 2048
 
 // sortFloats sorts finite values ascending; at most batchSize of them.
 func sortFloats(values []float64) {
