@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -16,6 +17,9 @@ import (
 
 // MaxLine bounds a line, in bytes: a record of a broker's usual limit of 1 MB, base64, and some more.
 const MaxLine = 16 << 20
+
+// MaxPartition bounds the partitions of a line: the log of a replay makes all of them.
+const MaxPartition = 10_000
 
 // ErrLine is wrapped by the errors of a line that cannot be read.
 var ErrLine = errors.New("jsonl: line")
@@ -27,8 +31,11 @@ type Line struct {
 	NowMS  *int64 // with Fire: the clock
 
 	event.TopicPartition
-	HasOffset bool // else the partition's next
 	event.Record
+
+	HasPartition bool // else 0, or chosen from the key
+	HasOffset    bool // else the partition's next
+	HasTimestamp bool // else whoever takes the record decides
 }
 
 // Reader reads lines. Empty lines are skipped.
@@ -50,7 +57,7 @@ type wire struct {
 	Fire        bool            `json:"fire"`
 	NowMS       *int64          `json:"now_ms"`
 	Topic       string          `json:"topic"`
-	Partition   int32           `json:"partition"`
+	Partition   *int32          `json:"partition"`
 	Offset      *int64          `json:"offset"`
 	Key         *string         `json:"key"`
 	KeyBase64   *string         `json:"key_base64"`
@@ -81,6 +88,9 @@ func (r *Reader) Next(defaultTopic string) (Line, error) {
 		return l, nil
 	}
 	if err := r.s.Err(); err != nil {
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = fmt.Errorf("longer than %d bytes: %w", MaxLine, ErrLine)
+		}
 		return Line{}, fmt.Errorf("%s:%d: %w", r.name, r.n+1, err)
 	}
 	return Line{}, io.EOF
@@ -93,28 +103,19 @@ func parse(data []byte, defaultTopic string) (Line, error) {
 	if err := d.Decode(&w); err != nil {
 		return Line{}, err
 	}
+	if rest := bytes.TrimSpace(data[d.InputOffset():]); len(rest) > 0 {
+		return Line{}, errors.New("something follows the object: one line is one record")
+	}
 	if w.Fire {
 		return Line{Fire: true, NowMS: w.NowMS}, nil
 	}
-	l := Line{TopicPartition: event.TopicPartition{Topic: w.Topic, Partition: w.Partition}}
-	if l.Topic == "" {
-		l.Topic = defaultTopic
+	if w.NowMS != nil {
+		return Line{}, errors.New(`now_ms belongs to a line with "fire": true`)
 	}
-	if l.Topic == "" {
-		return l, errors.New("topic is missing, and the spec reads several")
+	l, err := w.place(defaultTopic)
+	if err != nil {
+		return l, err
 	}
-	if l.TopicPartition.Partition < 0 || l.TopicPartition.Partition > 10_000 {
-		return l, fmt.Errorf("partition must be from 0 to 10000, got %d", w.Partition)
-	}
-	if w.Offset != nil {
-		if l.HasOffset, l.Offset = true, *w.Offset; *w.Offset < 0 {
-			return l, fmt.Errorf("offset must not be negative, got %d", *w.Offset)
-		}
-	}
-	if w.Timestamp != nil {
-		l.Timestamp = event.Time(*w.Timestamp)
-	}
-	var err error
 	if l.Key, err = text(w.Key, w.KeyBase64, "key"); err != nil {
 		return l, err
 	}
@@ -127,6 +128,34 @@ func parse(data []byte, defaultTopic string) (Line, error) {
 			return l, err
 		}
 		l.Headers = append(l.Headers, event.Header{Key: h.Key, Value: v})
+	}
+	return l, nil
+}
+
+// place reads where and when the record is.
+func (w *wire) place(defaultTopic string) (Line, error) {
+	l := Line{TopicPartition: event.TopicPartition{Topic: w.Topic}}
+	if l.Topic == "" {
+		l.Topic = defaultTopic
+	}
+	if l.Topic == "" {
+		return l, errors.New("topic is missing, and the spec reads several")
+	}
+	if w.Partition != nil {
+		l.HasPartition, l.TopicPartition.Partition = true, *w.Partition
+		if *w.Partition < 0 || *w.Partition > MaxPartition {
+			return l, fmt.Errorf("partition must be from 0 to %d, got %d", MaxPartition, *w.Partition)
+		}
+	}
+	if w.Offset != nil {
+		if l.HasOffset, l.Offset = true, *w.Offset; *w.Offset < 0 {
+			return l, fmt.Errorf("offset must not be negative, got %d", *w.Offset)
+		}
+	}
+	if w.Timestamp != nil {
+		if l.HasTimestamp, l.Timestamp = true, event.Time(*w.Timestamp); *w.Timestamp < 0 {
+			return l, fmt.Errorf("timestamp is in milliseconds since 1970 and must not be negative, got %d", *w.Timestamp)
+		}
 	}
 	return l, nil
 }
@@ -175,61 +204,58 @@ func notNil(b []byte) []byte {
 	return b
 }
 
-// out is a line of output; the order of its fields is that of the file.
-type out struct {
-	Topic       string          `json:"topic"`
-	Partition   int32           `json:"partition"`
-	Offset      int64           `json:"offset"`
-	Key         *string         `json:"key"`
-	KeyBase64   *string         `json:"key_base64,omitempty"`
-	Timestamp   int64           `json:"timestamp"`
-	Headers     []wireHeader    `json:"headers,omitempty"`
-	Value       json.RawMessage `json:"value,omitempty"`
-	ValueBase64 *string         `json:"value_base64,omitempty"`
-}
-
-// Append writes a record as a line, newline included. A value that is JSON is embedded, other text is a string, other bytes are
-// base64.
-func Append(dst []byte, tp event.TopicPartition, r *event.Record) ([]byte, error) {
-	o := out{Topic: tp.Topic, Partition: tp.Partition, Offset: r.Offset, Timestamp: int64(r.Timestamp)}
-	o.Key, o.KeyBase64 = split(r.Key)
-	for _, h := range r.Headers {
-		x := wireHeader{Key: h.Key}
-		x.Value, x.ValueBase64 = split(h.Value)
-		o.Headers = append(o.Headers, x)
+// Append writes a record as a line, newline included. A value that is JSON is embedded (on one line: white space around its
+// parts is left out), other text is a string, other bytes are base64. A negative partition or offset is left out.
+func Append(dst []byte, tp event.TopicPartition, r *event.Record) []byte {
+	dst = event.AppendJSONString(append(dst, `{"topic":`...), []byte(tp.Topic))
+	if tp.Partition >= 0 {
+		dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(tp.Partition), 10)
 	}
-	switch {
-	case r.Value == nil:
-		o.Value = json.RawMessage("null")
-	case json.Valid(r.Value) && utf8.Valid(r.Value) && r.Value[0] != '"' && string(r.Value) != "null":
-		o.Value = r.Value
-	default:
-		s, coded := split(r.Value)
-		if o.ValueBase64 = coded; s != nil {
-			quoted, err := json.Marshal(*s)
-			if err != nil {
-				return dst, err
+	if r.Offset >= 0 {
+		dst = strconv.AppendInt(append(dst, `,"offset":`...), r.Offset, 10)
+	}
+	dst = appendBytes(dst, "key", r.Key)
+	dst = strconv.AppendInt(append(dst, `,"timestamp":`...), int64(r.Timestamp), 10)
+	if len(r.Headers) > 0 {
+		dst = append(dst, `,"headers":[`...)
+		for i := range r.Headers {
+			if i > 0 {
+				dst = append(dst, ',')
 			}
-			o.Value = quoted
+			dst = event.AppendJSONString(append(dst, `{"key":`...), []byte(r.Headers[i].Key))
+			dst = append(appendBytes(dst, "value", r.Headers[i].Value), '}')
+		}
+		dst = append(dst, ']')
+	}
+	if !embeddable(r.Value) {
+		return append(appendBytes(dst, "value", r.Value), "}\n"...)
+	}
+	dst = append(dst, `,"value":`...)
+	if bytes.ContainsAny(r.Value, " \t\r\n") {
+		b := bytes.NewBuffer(dst)
+		if err := json.Compact(b, r.Value); err == nil {
+			return append(b.Bytes(), "}\n"...)
 		}
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(o); err != nil {
-		return dst, fmt.Errorf("write %s/%d offset %d: %w", tp.Topic, tp.Partition, r.Offset, err)
-	}
-	return append(dst, b.Bytes()...), nil
+	return append(append(dst, r.Value...), "}\n"...)
 }
 
-func split(b []byte) (plain, coded *string) {
-	if b == nil {
-		return nil, nil
+// embeddable reports whether a value can stand in a line as it is and be read as the same value. A JSON string cannot: it
+// would be read as its content.
+func embeddable(v []byte) bool {
+	trimmed := bytes.TrimSpace(v)
+	return len(trimmed) > 0 && trimmed[0] != '"' && string(trimmed) != "null" && json.Valid(v) && utf8.Valid(v)
+}
+
+// appendBytes appends a member: null, text, or base64 under another name.
+func appendBytes(dst []byte, name string, b []byte) []byte {
+	dst = append(append(dst, `,"`...), name...)
+	switch {
+	case b == nil:
+		return append(dst, `":null`...)
+	case utf8.Valid(b):
+		return event.AppendJSONString(append(dst, `":`...), b)
 	}
-	s := string(b)
-	if utf8.ValidString(s) {
-		return &s, nil
-	}
-	s = base64.StdEncoding.EncodeToString(b)
-	return nil, &s
+	dst = base64.StdEncoding.AppendEncode(append(dst, `_base64":"`...), b)
+	return append(dst, '"')
 }

@@ -10,7 +10,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
@@ -22,6 +25,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/jsonl"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
 
@@ -42,8 +46,12 @@ type Summary struct {
 	Watermark event.Time // of the newest plan of the last pipeline
 }
 
-// ErrNotApplied is returned when ingest answered some of a batch as failed, as under the policy `fail`.
+// ErrNotApplied is returned when ingest answered records as failed, as it does under the policy `fail`. The rest of the file
+// was replayed all the same.
 var ErrNotApplied = errors.New("replay: records were not applied")
+
+// ErrInput is wrapped by the errors of lines that make no sense where they are.
+var ErrInput = errors.New("replay: input")
 
 // run is the state of one replay.
 type run struct {
@@ -57,13 +65,18 @@ type run struct {
 	set     bool       // a line has set the clock
 	tokens  uint64
 
+	name    string // of the input, for messages
 	sources map[string]bool
+	holes   map[event.TopicPartition][]hole
 	pending []esm.Batch
 	at      map[event.TopicPartition]int // index in pending
 	count   int
 	sum     Summary
-	lastErr error
+	failed  map[string]int64 // partition, as the answer names it -> its first offset that was not applied
 }
+
+// hole is a range of offsets [from, to) that lines have skipped: the log is empty there.
+type hole struct{ from, to int64 }
 
 // Run replays in to out.
 func Run(ctx context.Context, in io.Reader, name string, out io.Writer, o Options) (Summary, error) {
@@ -71,17 +84,33 @@ func Run(ctx context.Context, in io.Reader, name string, out io.Writer, o Option
 	if err != nil {
 		return Summary{}, err
 	}
-	r := &run{Options: o, out: bufio.NewWriter(out), at: map[event.TopicPartition]int{}, sources: map[string]bool{}, largest: math.MinInt64}
+	r := &run{
+		Options: o, name: name, out: bufio.NewWriter(out), at: map[event.TopicPartition]int{}, sources: map[string]bool{}, largest: math.MinInt64,
+		holes: map[event.TopicPartition][]hole{}, failed: map[string]int64{},
+	}
 	if err := r.open(lines); err != nil {
 		return r.sum, err
 	}
+	defer r.fire.Close()
 	err = r.all(ctx, lines)
-	return r.sum, errors.Join(err, r.lastErr, r.out.Flush())
+	return r.sum, errors.Join(err, r.notApplied(), r.out.Flush())
+}
+
+// notApplied names the first offset of each partition that was answered as failed.
+func (r *run) notApplied() error {
+	if len(r.failed) == 0 {
+		return nil
+	}
+	names := make([]string, 0, len(r.failed))
+	for _, p := range slices.Sorted(maps.Keys(r.failed)) {
+		names = append(names, fmt.Sprintf("%s from offset %d on", p, r.failed[p]))
+	}
+	return fmt.Errorf("%w: %s", ErrNotApplied, strings.Join(names, ", "))
 }
 
 func readAll(in io.Reader, name string, app *spec.App) ([]jsonl.Line, error) {
 	defaultTopic := ""
-	if t := topics(app); len(t) == 1 {
+	if t := app.SourceTopics(); len(t) == 1 {
 		defaultTopic = t[0]
 	}
 	var lines []jsonl.Line
@@ -97,25 +126,11 @@ func readAll(in io.Reader, name string, app *spec.App) ([]jsonl.Line, error) {
 	}
 }
 
-// topics lists the source topics of all pipelines.
-func topics(app *spec.App) []string {
-	var out []string
-	seen := map[string]bool{}
-	for i := range app.Pipelines {
-		for _, t := range app.Pipelines[i].Topics {
-			if !seen[t] {
-				seen[t] = true
-				out = append(out, t)
-			}
-		}
-	}
-	return out
-}
-
 // open makes the topics, as many partitions as the file uses, and the handlers.
 func (r *run) open(lines []jsonl.Line) error {
 	partitions := map[string]int32{}
-	for _, t := range topics(r.App) {
+	topics := r.App.SourceTopics()
+	for _, t := range topics {
 		r.sources[t], partitions[t] = true, 1
 	}
 	started := false
@@ -127,14 +142,14 @@ func (r *run) open(lines []jsonl.Line) error {
 			if r.sources[l.Topic] {
 				partitions[l.Topic] = max(partitions[l.Topic], l.TopicPartition.Partition+1)
 			}
-			if !started {
+			if !started && l.HasTimestamp {
 				r.clock, started = l.Timestamp, true
 			}
 		}
 	}
 	// The clock of the genesis is the first one of the file; a quiet partition's idleness counts from there.
 	r.log = memlog.New(memlog.Options{NoMarkers: true, Now: r.now})
-	for _, t := range topics(r.App) {
+	for _, t := range topics {
 		if err := r.log.CreateTopic(t, partitions[t]); err != nil {
 			return err
 		}
@@ -209,21 +224,33 @@ func (r *run) all(ctx context.Context, lines []jsonl.Line) error {
 // add appends a record to the log, unless it is there already, and to the batch.
 func (r *run) add(l *jsonl.Line) error {
 	if !r.sources[l.Topic] {
-		return fmt.Errorf("line %d: topic %q: no pipeline of the spec reads it; topics are %q", l.Number, l.Topic, topics(r.App))
+		return r.bad(l, "topic %q: no pipeline of the spec reads it; topics are %q", l.Topic, r.App.SourceTopics())
+	}
+	rec := l.Record
+	if !l.HasTimestamp {
+		// Time does not stand still at 1970 because nobody said what time it is.
+		if r.largest == math.MinInt64 && !r.set {
+			return r.bad(l, "timestamp is missing, and no line before has one: the first record needs the time at which Kafka got it, in ms")
+		}
+		rec.Timestamp = r.clock
 	}
 	offsets, err := r.log.Offsets(context.Background(), []event.TopicPartition{l.TopicPartition})
 	if err != nil {
 		return err
 	}
-	rec := l.Record
 	end := offsets[l.TopicPartition].End
 	if !l.HasOffset {
 		rec.Offset = end
 	}
 	if rec.Offset >= end {
-		if err := r.log.Append(l.Topic, l.TopicPartition.Partition, rec); err != nil {
-			return fmt.Errorf("line %d: %w", l.Number, err)
+		if rec.Offset > end {
+			r.holes[l.TopicPartition] = append(r.holes[l.TopicPartition], hole{end, rec.Offset})
 		}
+		if err := r.log.Append(l.Topic, l.TopicPartition.Partition, rec); err != nil {
+			return r.bad(l, "%w", err)
+		}
+	} else if slices.ContainsFunc(r.holes[l.TopicPartition], func(h hole) bool { return h.from <= rec.Offset && rec.Offset < h.to }) {
+		return r.bad(l, "offset %d: an earlier line has a larger one, so the log is empty here", rec.Offset)
 	}
 	i, ok := r.at[l.TopicPartition]
 	if !ok {
@@ -240,6 +267,10 @@ func (r *run) add(l *jsonl.Line) error {
 	return nil
 }
 
+func (r *run) bad(l *jsonl.Line, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %w: %w", r.name, l.Number, fmt.Errorf(format, args...), ErrInput)
+}
+
 // cut delivers the batch and fires.
 func (r *run) cut(ctx context.Context) error {
 	if r.count > 0 {
@@ -248,10 +279,15 @@ func (r *run) cut(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("ingest: %w", err)
 		}
-		if failures := string(answer); failures != string(esm.AppendResponse(nil, nil)) {
-			// The trigger would deliver again; under the policy `fail` that changes nothing, so the partition stands still.
-			r.lastErr = fmt.Errorf("%w: %s", ErrNotApplied, failures)
-			r.Logger.Warn("records were not applied", "answer", failures)
+		failures, err := trigger.Failures(answer)
+		if err != nil {
+			return fmt.Errorf("ingest: %w", err)
+		}
+		for partition, first := range failures {
+			// The trigger would deliver again. Under the policy `fail` that changes nothing: the partition stands still.
+			if at, ok := r.failed[partition]; !ok || first < at {
+				r.failed[partition] = first
+			}
 		}
 		r.pending, r.at, r.count = r.pending[:0], map[event.TopicPartition]int{}, 0
 		r.sum.Batches++
@@ -327,10 +363,7 @@ func (s *session) End(ctx context.Context) error {
 			continue
 		}
 		rec := event.Record{Offset: s.sent[i].at.Offset, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value, Headers: m.Headers}
-		var err error
-		if line, err = jsonl.Append(line[:0], s.sent[i].at.TopicPartition, &rec); err != nil {
-			return err
-		}
+		line = jsonl.Append(line[:0], s.sent[i].at.TopicPartition, &rec)
 		if _, err := s.run.out.Write(line); err != nil {
 			return fmt.Errorf("write output: %w", err)
 		}

@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,47 +23,49 @@ type Options struct {
 	Brokers   []string
 	Group     string
 	Topics    []string
-	BatchSize int
+	BatchSize int  // most records in a payload, > 0
 	FromEnd   bool // where the group has no offset: only what comes from now on
 	Invoke    func(ctx context.Context, payload []byte) ([]byte, error)
 	Logger    *slog.Logger
-	// Delivered, if not nil, is told of every batch that was answered, with the number of records in it.
+	// Delivered, if not nil, is told how many records were answered as applied.
 	Delivered func(records int)
 }
 
-// Pauses between tries of a batch that failed.
+// Pauses between tries of records that failed.
 const (
 	firstPause = 100 * time.Millisecond
 	mostPause  = 5 * time.Second
 )
 
-// deadline is what an invocation gets, as a function's time-out does.
-const deadline = time.Minute
+const (
+	// deadline is what an invocation gets, as a function's time-out does.
+	deadline = time.Minute
+	// grace is how long an invocation under way may go on once the trigger is to end.
+	grace = 3 * time.Second
+	// commitWithin bounds a commit of offsets. One that fails costs a redelivery.
+	commitWithin = 5 * time.Second
+)
 
-// Run delivers until ctx ends. It returns nil then; any error means that it could not start.
+// Run delivers until ctx ends, and returns nil then; an error means that it could not start. An invocation that is under way
+// when ctx ends is waited for, up to three seconds.
 func Run(ctx context.Context, o Options) error {
-	reset := kgo.NewOffset().AtStart()
 	if o.FromEnd {
-		reset = kgo.NewOffset().AtEnd()
+		if err := beginAtEnd(ctx, o); err != nil {
+			return fmt.Errorf("trigger: %w", err)
+		}
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(o.Brokers...), kgo.ConsumerGroup(o.Group), kgo.ConsumeTopics(o.Topics...), kgo.ConsumeResetOffset(reset),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.FetchMaxWait(500*time.Millisecond),
-		kgo.ClientID("tidemark-trigger"))
+	t := &trigger{Options: o, owned: map[event.TopicPartition]bool{}, held: map[event.TopicPartition]*held{}}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(o.Brokers...), kgo.ConsumerGroup(o.Group), kgo.ConsumeTopics(o.Topics...),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(), kgo.FetchMaxWait(500*time.Millisecond), kgo.ClientID("tidemark-trigger"),
+		kgo.OnPartitionsAssigned(t.assigned), kgo.OnPartitionsRevoked(t.released), kgo.OnPartitionsLost(t.released))
 	if err != nil {
 		return fmt.Errorf("trigger: %w", err)
 	}
-	defer cl.Close()
-	t := trigger{Options: o, client: cl}
+	defer cl.CloseAllowingRebalance()
+	t.client = cl
 	for ctx.Err() == nil {
-		fetches := cl.PollRecords(ctx, o.BatchSize)
-		fetches.EachError(func(topic string, p int32, err error) {
-			if !errors.Is(err, context.Canceled) {
-				o.Logger.Warn("trigger: fetch", "topic", topic, "partition", p, "error", err)
-			}
-		})
-		if records := fetches.Records(); len(records) > 0 {
-			t.deliver(ctx, records)
-		}
+		t.round(ctx)
 		cl.AllowRebalance()
 	}
 	return nil
@@ -71,52 +73,113 @@ func Run(ctx context.Context, o Options) error {
 
 type trigger struct {
 	Options
-	client *kgo.Client
-	buf    []byte
+	client  *kgo.Client
+	encoder esm.Encoder
+	buf     []byte
+
+	mu    sync.Mutex // the client calls assigned and released from another goroutine
+	owned map[event.TopicPartition]bool
+	held  map[event.TopicPartition]*held
 }
 
-// deliver invokes until every record of the batch is applied, delivering again what was answered as failed. Partitions that
-// make no progress hold up the others of the batch, as they do in Lambda.
+// held is a partition with records that were answered as failed: it is not fetched until they are applied, so that its order
+// is kept, and the other partitions go on.
+type held struct {
+	records []*kgo.Record
+	pause   time.Duration // before the next try but this one
+	due     time.Time
+}
+
+// round polls once and delivers what came, and what is due again.
+func (t *trigger) round(ctx context.Context) {
+	pollCtx, cancel := ctx, func() {}
+	if at, ok := t.nextDue(); ok {
+		pollCtx, cancel = context.WithDeadline(ctx, at)
+	}
+	fetches := t.client.PollRecords(pollCtx, t.BatchSize)
+	cancel()
+	fetches.EachError(func(topic string, p int32, err error) {
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Logger.Warn("trigger: fetch", "topic", topic, "partition", p, "error", err)
+		}
+	})
+	for records := t.takeDue(); records != nil && ctx.Err() == nil; records = t.takeDue() {
+		t.deliver(ctx, records)
+	}
+	t.deliver(ctx, fetches.Records())
+}
+
+// deliver invokes with the records in as few payloads as Lambda's limit allows, commits what was applied and holds the rest.
 func (t *trigger) deliver(ctx context.Context, records []*kgo.Record) {
-	pause := firstPause
+	records = t.withhold(records)
 	for len(records) > 0 && ctx.Err() == nil {
-		failed, err := t.invoke(ctx, records)
-		if err != nil {
-			t.Logger.Warn("trigger: invocation failed, delivering again", "records", len(records), "error", err)
-			failed = records
+		n := t.encode(records)
+		part := records[:n]
+		answer, err := t.invoke(ctx)
+		var failures map[string]int64
+		if err == nil {
+			failures, err = Failures(answer)
 		}
-		done := subtract(records, failed)
-		if len(done) > 0 {
-			if err := t.client.CommitRecords(ctx, done...); err != nil && ctx.Err() == nil {
-				t.Logger.Warn("trigger: commit", "error", err)
-			}
-			if t.Delivered != nil {
-				t.Delivered(len(done))
-			}
-			pause = firstPause
+		if err != nil && ctx.Err() == nil {
+			t.Logger.Warn("trigger: invocation failed, delivering again", "records", n, "error", err)
 		}
-		if records = failed; len(records) == 0 {
-			return
+		done, failed := part, []*kgo.Record(nil)
+		switch {
+		case err != nil:
+			done, failed = nil, part
+		case len(failures) > 0:
+			done, failed = split(part, failures)
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-		case <-timer.C:
-		}
-		pause = min(2*pause, mostPause)
+		t.commit(ctx, done)
+		t.hold(done, failed)
+		records = t.withhold(records[n:])
 	}
 }
 
-// invoke delivers once and returns the records that were answered as failed.
-func (t *trigger) invoke(ctx context.Context, records []*kgo.Record) ([]*kgo.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
-	t.buf = esm.AppendEvent(t.buf[:0], esm.Event{Source: esm.SourceSelfManaged, BootstrapServers: t.Brokers[0], Batches: batches(records)})
-	answer, err := t.Invoke(ctx, t.buf)
-	if err != nil {
-		return nil, err
+// encode writes the records that fit into one payload, at least one, and returns how many they are.
+func (t *trigger) encode(records []*kgo.Record) int {
+	t.encoder.Source, t.encoder.BootstrapServers = esm.SourceSelfManaged, t.Brokers[0]
+	t.encoder.Reset()
+	n := 0
+	for _, r := range records {
+		rec := toRecord(r)
+		t.encoder.Add(partitionOf(r), &rec, esm.DefaultInfo(&rec))
+		if n++; t.encoder.Len() > esm.MaxPayload*9/10 {
+			break // a record has at most 1 MB where brokers have their usual limit
+		}
 	}
+	t.buf = t.encoder.AppendTo(t.buf[:0])
+	return n
+}
+
+func (t *trigger) invoke(ctx context.Context) ([]byte, error) {
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(call, func() { timer.Stop() })
+	})
+	defer stop()
+	return t.Invoke(call, t.buf)
+}
+
+func (t *trigger) commit(ctx context.Context, done []*kgo.Record) {
+	if len(done) == 0 {
+		return
+	}
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitWithin)
+	defer cancel()
+	if err := t.client.CommitRecords(within, done...); err != nil {
+		t.Logger.Warn("trigger: commit of offsets, what was applied will be delivered again", "error", err)
+	}
+	if t.Delivered != nil {
+		t.Delivered(len(done))
+	}
+}
+
+// Failures reads a partial-batch answer: by partition, as its entry in the payload is named, the first offset that was not
+// applied. A partition is never taken up behind a record that failed.
+func Failures(answer []byte) (map[string]int64, error) {
 	var got struct {
 		BatchItemFailures []struct {
 			ItemIdentifier struct {
@@ -126,9 +189,8 @@ func (t *trigger) invoke(ctx context.Context, records []*kgo.Record) ([]*kgo.Rec
 		} `json:"batchItemFailures"`
 	}
 	if err := json.Unmarshal(answer, &got); err != nil {
-		return nil, fmt.Errorf("answer %q: %w", answer, err)
+		return nil, fmt.Errorf("answer %.200q: %w", answer, err)
 	}
-	// From the first failed offset on: a partition is never taken up behind a record that failed.
 	first := map[string]int64{}
 	for _, f := range got.BatchItemFailures {
 		id := f.ItemIdentifier
@@ -136,39 +198,29 @@ func (t *trigger) invoke(ctx context.Context, records []*kgo.Record) ([]*kgo.Rec
 			first[id.Partition] = id.Offset
 		}
 	}
-	var failed []*kgo.Record
+	return first, nil
+}
+
+// split divides records into those below the first failed offset of their partition and the others.
+func split(records []*kgo.Record, failures map[string]int64) (done, failed []*kgo.Record) {
 	for _, r := range records {
-		if o, ok := first[r.Topic+"-"+strconv.Itoa(int(r.Partition))]; ok && r.Offset >= o {
+		if first, ok := failures[r.Topic+"-"+strconv.Itoa(int(r.Partition))]; ok && r.Offset >= first {
 			failed = append(failed, r)
+		} else {
+			done = append(done, r)
 		}
 	}
-	return failed, nil
+	return done, failed
 }
 
-// batches groups records by partition; they are in order already.
-func batches(records []*kgo.Record) []esm.Batch {
-	var out []esm.Batch
-	at := map[event.TopicPartition]int{}
-	for _, r := range records {
-		tp := event.TopicPartition{Topic: r.Topic, Partition: r.Partition}
-		i, ok := at[tp]
-		if !ok {
-			i = len(out)
-			at[tp] = i
-			out = append(out, esm.Batch{TopicPartition: tp})
-		}
-		rec := event.Record{Offset: r.Offset, Timestamp: event.FromGo(r.Timestamp), Key: r.Key, Value: r.Value}
-		for _, h := range r.Headers {
-			rec.Headers = append(rec.Headers, event.Header{Key: h.Key, Value: h.Value})
-		}
-		out[i].Records = append(out[i].Records, rec)
-	}
-	return out
+func partitionOf(r *kgo.Record) event.TopicPartition {
+	return event.TopicPartition{Topic: r.Topic, Partition: r.Partition}
 }
 
-func subtract(all, failed []*kgo.Record) []*kgo.Record {
-	if len(failed) == 0 {
-		return all
+func toRecord(r *kgo.Record) event.Record {
+	rec := event.Record{Offset: r.Offset, Timestamp: event.FromGo(r.Timestamp), Key: r.Key, Value: r.Value}
+	for _, h := range r.Headers {
+		rec.Headers = append(rec.Headers, event.Header{Key: h.Key, Value: h.Value})
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(r *kgo.Record) bool { return slices.Contains(failed, r) })
+	return rec
 }
