@@ -254,7 +254,9 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 		return err
 	})
 	if err != nil {
-		if errors.Is(err, pipeline.ErrBlocked) {
+		// Whoever wants everything closed has to hear that not everything can be folded: past the blocking record the watermark
+		// would make late what is on time.
+		if errors.Is(err, pipeline.ErrBlocked) && !req.closeAll {
 			r.Logger.ErrorContext(ctx, "partition is blocked by a record under the policy fail", "pipeline", r.pipe.Name, "error", err)
 			return nil
 		}
