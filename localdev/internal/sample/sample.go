@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,12 +103,13 @@ func (g *Generator) Next() (kafkaio.Message, error) {
 	doc := map[string]any{"event_id": fmt.Sprintf("%08x-%04x", g.rand.Uint32(), g.rand.IntN(1<<16))}
 	key := make([]string, 0, len(s.fields))
 	for i, f := range s.fields {
-		v := fieldValue(f, i, k)
+		v := fieldValue(f, k, i == len(s.fields)-1)
+		k /= digits
 		set(doc, f, v)
 		key = append(key, v)
 	}
 	if len(key) == 0 {
-		key = append(key, fieldValue("service", 0, k))
+		key = append(key, fieldValue("service", k, true))
 	}
 	for i, f := range s.values {
 		v := math.Exp(5 + .6*g.rand.NormFloat64())
@@ -128,13 +130,16 @@ func (g *Generator) Next() (kafkaio.Message, error) {
 	return kafkaio.Message{Topic: s.topic, Partition: -1, Key: []byte(strings.Join(key, "/")), Value: value, Timestamp: stamp}, nil
 }
 
-// fieldValue names the value of key field number i for key number k: the fields count like the digits of a number.
-func fieldValue(field string, i, k int) string {
-	short := field[strings.LastIndexByte(field, '.')+1:]
-	for range i {
-		k /= 4
+// digits is the number of values of every key field but the last one.
+const digits = 4
+
+// fieldValue names the value of a key field for key number k: the fields count like the digits of a number, lowest first, and
+// the last one takes what is left, so that different numbers have different keys.
+func fieldValue(field string, k int, last bool) string {
+	if !last {
+		k %= digits
 	}
-	return fmt.Sprintf("%s-%d", short, k%16)
+	return field[strings.LastIndexByte(field, '.')+1:] + "-" + strconv.Itoa(k+1)
 }
 
 // set puts v at a dotted path.
