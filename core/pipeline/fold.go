@@ -32,9 +32,6 @@ type Folded struct {
 	Deltas   []delta.Delta // slices, counts, outbox and refused offsets, all of the range [From, To)
 }
 
-// Records is the number of records in it.
-func (f *Folded) Records() int64 { return f.Counts.In }
-
 // maxKeys bounds the keys that a folder remembers between chunks, and bucketKeys the keys of one delta before it is split
 // into hash buckets.
 const (

@@ -290,7 +290,8 @@ func (a *Applier) fold(ctx context.Context, part kafkaio.Partition, s *slot, rec
 
 func (a *Applier) commit(ctx context.Context, s *slot, f *pipeline.Folded) error {
 	c := statestore.Commit{Applied: f.From, Top: s.meta.Top.Token, To: f.To, MaxTime: f.MaxTime, Now: event.MinTime, Deltas: f.Deltas}
-	if f.Records() > 0 {
+	// Records that were rejected have no event time: like the watermark, idleness does not see them.
+	if f.MaxTime != event.MinTime {
 		c.Now = a.Clock()
 	}
 	meta, err := a.Store.Commit(ctx, s.id, c)
