@@ -196,6 +196,10 @@ func runners() map[string]map[string]runner {
 			"aggregate":      runAggregate,
 			"merge":          runMerge,
 			"sketch":         runSketch,
+			"scenario":       runScenarioInCore,
+		},
+		"functions": {
+			"scenario": runScenarioInFunctions,
 		},
 	}
 }
