@@ -107,8 +107,14 @@ func TestStoredNamesAndHeads(t *testing.T) {
 		lines = append(lines, "field "+string(b))
 	}
 	for _, id := range []statestore.SliceID{
-		{}, {Window: 1, Start: event.MinTime}, {Window: 1, Start: -1}, {Window: 1, Start: 1735734840000}, {Window: 1, Start: event.MaxTime},
-		{Window: statestore.ListRefused}, {Window: statestore.ListOutbox}, {Window: statestore.ListCounts},
+		{},
+		{Window: 1, Start: event.MinTime},
+		{Window: 1, Start: -1},
+		{Window: 1, Start: 1735734840000},
+		{Window: 1, Start: event.MaxTime},
+		{Window: statestore.ListRefused},
+		{Window: statestore.ListOutbox},
+		{Window: statestore.ListCounts},
 	} {
 		b := statestore.AppendSlice(nil, id)
 		got, err := statestore.ParseSlice(b)

@@ -168,7 +168,11 @@ func TestSyncedStateSurvivesTheMachine(t *testing.T) {
 // kill fills a store in another process and kills that while it has the store open.
 func kill(t *testing.T, dir string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
 	cmd.Env = append(os.Environ(), childDir+"="+dir)
 	stdin, err := cmd.StdinPipe() // open, so that the child waits
 	if err != nil {

@@ -1,7 +1,6 @@
 package memstore_test
 
 import (
-	"context"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,7 +20,7 @@ func BenchmarkStore(b *testing.B) {
 }
 
 func TestACloneGoesItsOwnWay(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	slot := statestore.Slot{Pipeline: "0123456789abcdef", Topic: "orders"}
 	token := statestore.Token{1}
 	id := statestore.SliceID{Start: 60_000}

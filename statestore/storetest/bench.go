@@ -34,7 +34,7 @@ func benchPayload(size int) []byte {
 // benchSlot makes a slot and removes it at the end.
 func benchSlot(b *testing.B, s statestore.Store) (statestore.Slot, statestore.Token) {
 	b.Helper()
-	ctx, slot, token := context.Background(), newSlot(), newToken()
+	ctx, slot, token := context.WithoutCancel(b.Context()), newSlot(), newToken()
 	b.Cleanup(func() {
 		if err := s.Drop(ctx, slot); err != nil {
 			b.Error(err)
@@ -51,7 +51,7 @@ func benchSlot(b *testing.B, s statestore.Store) (statestore.Slot, statestore.To
 
 // benchCommit purges everything every 256 commits, outside of the measured time, as a fire would.
 func benchCommit(b *testing.B, s statestore.Store, n, size int) {
-	ctx := context.Background()
+	ctx := b.Context()
 	slot, token := benchSlot(b, s)
 	deltas := make([]statestore.Delta, n)
 	drop := make([]statestore.SliceID, n)
@@ -82,7 +82,7 @@ func benchCommit(b *testing.B, s statestore.Store, n, size int) {
 }
 
 func benchRead(b *testing.B, s statestore.Store, n, size int) {
-	ctx := context.Background()
+	ctx := b.Context()
 	slot, token := benchSlot(b, s)
 	payload := benchPayload(size)
 	for i := range int64(n) {
@@ -108,7 +108,7 @@ func benchRead(b *testing.B, s statestore.Store, n, size int) {
 }
 
 func benchStatus(b *testing.B, s statestore.Store) {
-	ctx := context.Background()
+	ctx := b.Context()
 	slot, token := benchSlot(b, s)
 	var deltas []statestore.Delta
 	for i := range 200 {

@@ -1,7 +1,6 @@
 package storetest_test
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -19,7 +18,7 @@ func TestHookedStoreIsAStore(t *testing.T) {
 }
 
 func TestHooksSeeEveryCall(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	slot := statestore.Slot{Pipeline: "0123456789abcdef", Partition: 2}
 	token, top := statestore.Token{1}, statestore.Token{2}
 	d := statestore.Delta{Ref: statestore.DeltaRef{To: 1}}

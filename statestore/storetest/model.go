@@ -220,11 +220,9 @@ func (m *model) raise() {
 	switch {
 	case m.sometimes(3):
 		r.Base, r.BaseOffset = h.Base.Token, m.near(h.Base.Offset)
-	case m.sometimes(8):
-		r.Base = m.token(r.Base)
-	case m.sometimes(8):
-		r.Token = m.token(r.Token)
-	case m.sometimes(8) && len(m.raises) > 0:
+	case m.sometimes(4):
+		r.Base, r.Token = m.token(r.Base), m.token(r.Token)
+	case m.sometimes(7) && len(m.raises) > 0:
 		r = m.raises[m.rng.IntN(len(m.raises))]
 	}
 	m.raises = append(m.raises, r)

@@ -54,14 +54,15 @@ type testCase struct {
 // fixture is one store and one slot in it that does not exist yet. Its methods fail the test rather than return errors.
 type fixture struct {
 	*testing.T
-	ctx   context.Context //nolint:containedctx // a fixture lives for one test, and so does its context
+	ctx   context.Context
 	store statestore.Store
 	slot  statestore.Slot
 }
 
+// newFixture has a context that outlives the test, for the cleaning up after it.
 func newFixture(t *testing.T, store statestore.Store) *fixture {
 	t.Helper()
-	f := &fixture{T: t, ctx: context.Background(), store: store, slot: newSlot()}
+	f := &fixture{T: t, ctx: context.WithoutCancel(t.Context()), store: store, slot: newSlot()}
 	t.Cleanup(func() {
 		mine, err := store.Slots(f.ctx, f.slot.Pipeline)
 		if err != nil {
