@@ -88,7 +88,7 @@ func (c *Client) refresh(ctx context.Context, topics []string) (map[string]topic
 	req.AllowAutoTopicCreation = false
 	for _, name := range topics {
 		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(name)
+		t.Topic = new(name)
 		req.Topics = append(req.Topics, t)
 	}
 	found := make(map[string]topicInfo, len(topics))

@@ -7,11 +7,14 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
@@ -45,7 +48,7 @@ func TestEveryCompressionIsReadBack(t *testing.T) {
 	for _, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		c, err := kafkaio.Open(t.Context(), kafkaio.Options{Brokers: addrs, Compression: name})
 		must(t, err)
-		defer c.Close()
+		t.Cleanup(c.Close)
 		must(t, c.CreateTopic(t.Context(), name, 1, 1, nil))
 		value := strings.Repeat("compressible ", 1_000)
 		must(t, c.Produce(t.Context(), []kafkaio.Message{{Topic: name, Value: []byte(value)}}))
@@ -159,6 +162,50 @@ func TestCloneRecordKeepsNullAndEmptyApart(t *testing.T) {
 		}
 		if len(r.Key) > 0 && &r.Key[0] == &got.Key[0] {
 			t.Errorf("the key is shared")
+		}
+	}
+}
+
+// A cluster whose brokers know newer requests than its transaction.version allows: an upgrade that is not finalized.
+func TestRequestsFollowTheTransactionVersion(t *testing.T) {
+	for version, want := range map[int16]struct {
+		reusable           bool
+		produce, end, offs int16 // highest versions
+	}{
+		1: {reusable: false, produce: 11, end: 4, offs: 4},
+		2: {reusable: true, produce: 99, end: 99, offs: 99},
+	} {
+		cluster := fake(t)
+		addrs := cluster.ListenAddrs()
+		admin, err := kgo.NewClient(kgo.SeedBrokers(addrs...))
+		must(t, err)
+		t.Cleanup(admin.Close)
+		up := kmsg.NewPtrUpdateFeaturesRequest()
+		f := kmsg.NewUpdateFeaturesRequestFeatureUpdate()
+		f.Feature, f.MaxVersionLevel, f.UpgradeType = "transaction.version", version, 2
+		up.FeatureUpdates = append(up.FeatureUpdates, f)
+		resp, err := up.RequestWith(t.Context(), admin)
+		must(t, err)
+		must(t, kerr.ErrorForCode(resp.ErrorCode))
+
+		var mu sync.Mutex
+		seen := map[int16]int16{}
+		intercept(cluster, -1, func(req kmsg.Request) kmsg.Response { // -1: every request
+			mu.Lock()
+			defer mu.Unlock()
+			seen[req.Key()] = max(seen[req.Key()], req.GetVersion())
+			return nil
+		})
+		c := client(t, addrs...)
+		p := stage(t, c, c)
+		must(t, p.s.End(t.Context()))
+		mu.Lock()
+		got := [3]int16{seen[kmsg.Produce.Int16()], seen[kmsg.EndTxn.Int16()], seen[kmsg.TxnOffsetCommit.Int16()]}
+		_, added := seen[kmsg.AddOffsetsToTxn.Int16()]
+		mu.Unlock()
+		if got[0] > want.produce || got[1] > want.end || got[2] > want.offs || added == want.reusable || p.s.Reusable() != want.reusable {
+			t.Errorf("transaction.version %d: produce v%d, end v%d, offsets v%d, offsets added first: %v, reusable: %v",
+				version, got[0], got[1], got[2], added, p.s.Reusable())
 		}
 	}
 }

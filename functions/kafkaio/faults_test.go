@@ -179,7 +179,7 @@ func TestAFencedEndIsUnknownBehindARepeatedRequest(t *testing.T) {
 	healthy = client(t, addrs...)
 	c := &cutter{forward: true}
 	c.onCut = func() { // committed; then a newer session, before the request is repeated
-		s, err := healthy.Open(context.Background(), "id")
+		s, err := healthy.Open(t.Context(), "id")
 		if err != nil {
 			t.Errorf("open: %v", err)
 			return
@@ -214,24 +214,46 @@ func TestReadFollowsTheLeader(t *testing.T) {
 	}
 }
 
-// fetchAnswers replaces answers to fetches, in order; nil leaves the request to the cluster.
-func fetchAnswers(cluster *kfake.Cluster, answers ...func(*kmsg.FetchRequest) *kmsg.FetchResponse) *atomic.Int64 {
-	var fetches atomic.Int64
-	cluster.ControlKey(kmsg.Fetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+// intercept answers requests in the cluster's place; nil leaves a request to the cluster.
+func intercept(cluster *kfake.Cluster, key kmsg.Key, fn func(kmsg.Request) kmsg.Response) {
+	cluster.ControlKey(key.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
+		resp := fn(req)
+		return resp, nil, resp != nil
+	})
+}
+
+// as is a request or a response as what its key says that it is.
+func as[T any](v any) T {
+	t, ok := v.(T)
+	if !ok {
+		panic(fmt.Sprintf("a %T", v))
+	}
+	return t
+}
+
+// answer is what a fetch gets instead of the cluster's answer.
+type answer func(*kmsg.FetchRequest) *kmsg.FetchResponse
+
+func twice(a answer) []answer { return []answer{a, a} }
+
+// fetchAnswers replaces answers to fetches, in order; nil leaves the request to the cluster.
+func fetchAnswers(cluster *kfake.Cluster, answers ...answer) *atomic.Int64 {
+	var fetches atomic.Int64
+	intercept(cluster, kmsg.Fetch, func(req kmsg.Request) kmsg.Response {
 		i := int(fetches.Add(1)) - 1
 		if i >= len(answers) || answers[i] == nil {
-			return nil, nil, false
+			return nil
 		}
-		return answers[i](req.(*kmsg.FetchRequest)), nil, true
+		return answers[i](as[*kmsg.FetchRequest](req))
 	})
 	return &fetches
 }
 
 // emptyUpTo answers as a broker that has nothing between the offset that was asked for and end.
-func emptyUpTo(end int64) func(*kmsg.FetchRequest) *kmsg.FetchResponse {
+func emptyUpTo(end int64) answer {
 	return func(req *kmsg.FetchRequest) *kmsg.FetchResponse {
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		resp := as[*kmsg.FetchResponse](req.ResponseKind())
 		for _, rt := range req.Topics {
 			st := kmsg.NewFetchResponseTopic()
 			st.Topic, st.TopicID = rt.Topic, rt.TopicID
@@ -248,7 +270,7 @@ func emptyUpTo(end int64) func(*kmsg.FetchRequest) *kmsg.FetchResponse {
 
 // throttled answers as a broker that holds a client to its quota: without the partition.
 func throttled(req *kmsg.FetchRequest) *kmsg.FetchResponse {
-	return req.ResponseKind().(*kmsg.FetchResponse)
+	return as[*kmsg.FetchResponse](req.ResponseKind())
 }
 
 func filled(t *testing.T, cluster *kfake.Cluster, n int) (*kafkaio.Client, event.TopicPartition) {
@@ -280,7 +302,7 @@ func readTo(ctx context.Context, c *kafkaio.Client, tp event.TopicPartition, to 
 func TestReadIgnoresThrottledAnswers(t *testing.T) {
 	cluster := fake(t)
 	c, tp := filled(t, cluster, 5)
-	fetches := fetchAnswers(cluster, throttled, throttled)
+	fetches := fetchAnswers(cluster, twice(throttled)...)
 	records, next, err := readTo(t.Context(), c, tp, 5)
 	if records != 5 || next != 5 || err != nil || fetches.Load() < 3 {
 		t.Errorf("%d records up to %d after %d fetches, %v", records, next, fetches.Load(), err)
@@ -301,21 +323,20 @@ func TestReadEndsBehindATrailingHole(t *testing.T) {
 func TestReadWaitsForTieredStorage(t *testing.T) {
 	cluster := fake(t)
 	c, tp := filled(t, cluster, 5)
-	fetchAnswers(cluster, emptyUpTo(5), emptyUpTo(5))
-	cluster.ControlKey(kmsg.ListOffsets.Int16(), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		req := kreq.(*kmsg.ListOffsetsRequest)
+	fetchAnswers(cluster, twice(emptyUpTo(5))...)
+	intercept(cluster, kmsg.ListOffsets, func(kreq kmsg.Request) kmsg.Response {
+		req := as[*kmsg.ListOffsetsRequest](kreq)
 		if req.Topics[0].Partitions[0].Timestamp != -4 {
-			return nil, nil, false
+			return nil
 		}
-		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		resp := as[*kmsg.ListOffsetsResponse](req.ResponseKind())
 		st := kmsg.NewListOffsetsResponseTopic()
 		st.Topic = req.Topics[0].Topic
 		sp := kmsg.NewListOffsetsResponseTopicPartition()
 		sp.Partition, sp.Offset = req.Topics[0].Partitions[0].Partition, 3
 		st.Partitions = append(st.Partitions, sp)
 		resp.Topics = append(resp.Topics, st)
-		return resp, nil, true
+		return resp
 	})
 	records, next, err := readTo(t.Context(), c, tp, 5)
 	if records != 5 || next != 5 || err != nil {
@@ -344,20 +365,19 @@ func TestOffsetsAreAskedAgainWhileALeaderIsMissing(t *testing.T) {
 	cluster := fake(t)
 	c, tp := filled(t, cluster, 5)
 	var refused atomic.Int64
-	cluster.ControlKey(kmsg.ListOffsets.Int16(), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
+	intercept(cluster, kmsg.ListOffsets, func(kreq kmsg.Request) kmsg.Response {
 		if refused.Add(1) > 3 {
-			return nil, nil, false
+			return nil
 		}
-		req := kreq.(*kmsg.ListOffsetsRequest)
-		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		req := as[*kmsg.ListOffsetsRequest](kreq)
+		resp := as[*kmsg.ListOffsetsResponse](req.ResponseKind())
 		st := kmsg.NewListOffsetsResponseTopic()
 		st.Topic = req.Topics[0].Topic
 		sp := kmsg.NewListOffsetsResponseTopicPartition()
 		sp.Partition, sp.ErrorCode = req.Topics[0].Partitions[0].Partition, kerr.NotLeaderForPartition.Code
 		st.Partitions = append(st.Partitions, sp)
 		resp.Topics = append(resp.Topics, st)
-		return resp, nil, true
+		return resp
 	})
 	got, err := c.Offsets(t.Context(), []event.TopicPartition{tp, tp})
 	must(t, err)

@@ -227,8 +227,7 @@ func (r *reader) fetchOnce(ctx context.Context) (*kmsg.FetchResponseTopicPartiti
 // isMoved reports whether an error may go away once metadata is fresh: another leader, a broker that is gone, a topic that
 // was made again. A topic that does not exist any more shows when the metadata is asked for.
 func isMoved(err error) bool {
-	var broker *kerr.Error
-	if errors.As(err, &broker) {
+	if broker, ok := errors.AsType[*kerr.Error](err); ok {
 		return broker.Retriable || isUnknownTopic(err)
 	}
 	return !errors.Is(err, ErrUnknownTopic) && !errors.Is(err, kgo.ErrClientClosed)

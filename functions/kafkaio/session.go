@@ -201,7 +201,7 @@ func (s *session) offsetRequest(ctx context.Context, group string, offsets []Off
 			req.Topics = append(req.Topics, t)
 		}
 		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.TopicPartition.Partition, o.Offset, -1, kmsg.StringPtr(o.Metadata)
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.TopicPartition.Partition, o.Offset, -1, new(o.Metadata)
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
 	}
 	return req, nil

@@ -166,7 +166,7 @@ func TestARacingFirerInsideOfAHook(t *testing.T) {
 		}
 		raced = true
 		other := &faulty{Log: l}
-		return other.plan(context.Background())
+		return other.plan(t.Context())
 	}})
 	f := &faulty{Log: l}
 	must(t, f.CreateTopic("in", 1))

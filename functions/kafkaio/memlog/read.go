@@ -3,6 +3,7 @@ package memlog
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
@@ -108,9 +109,7 @@ func (l *Log) group(group string) (map[event.TopicPartition]kafkaio.Committed, <
 		}
 	}
 	all := make(map[event.TopicPartition]kafkaio.Committed, len(l.groups[group]))
-	for tp, c := range l.groups[group] {
-		all[tp] = c
-	}
+	maps.Copy(all, l.groups[group])
 	return all, nil
 }
 
