@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/llm-auto-optimizer/tidemark/core/jsonscan"
 )
 
@@ -65,7 +66,8 @@ func TestExtractFindsFields(t *testing.T) {
 			`{"\u0061b":1,"c\/":2,"\"":3}`, []string{"ab", "c/", `"`}, []string{"number 1", "number 2", "number 3"},
 		},
 		"strings are unescaped": {
-			`{"a":"x\ty","b":"\ud83d\ude00","c":"\ud83d-","d":"\\"}`, []string{"a", "b", "c", "d"},
+			`{"a":"x\ty","b":"\ud83d\ude00","c":"\ud83d-","d":"\\"}`,
+			[]string{"a", "b", "c", "d"},
 			[]string{"string x\ty", "string \U0001F600", "string \uFFFD-", `string \`},
 		},
 		"a dotted key is not a path":         {`{"a.b":1}`, []string{"a.b"}, []string{"absent"}},

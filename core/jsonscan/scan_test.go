@@ -16,7 +16,9 @@ func document(b []byte) (int, Fault) {
 	return End(b, i)
 }
 
-func nested(open, end string, n int) string { return strings.Repeat(open, n) + "1" + strings.Repeat(end, n) }
+func nested(open, end string, n int) string {
+	return strings.Repeat(open, n) + "1" + strings.Repeat(end, n)
+}
 
 func TestFaultsNameTheByte(t *testing.T) {
 	for _, c := range []struct {

@@ -231,6 +231,9 @@ func (f *Firing) Needs(i int) []delta.Ref {
 // depend on the order of merging, and a plan that is computed again must come to the same bytes.
 func (f *Firing) Feed(i int, refs []delta.Ref, payloads [][]byte) error {
 	part := &f.parts[i]
+	if len(payloads) != len(refs) {
+		return fmt.Errorf("%d payloads for %d deltas of %s/%d: %w", len(payloads), len(refs), part.Topic, part.Partition, ErrPayload)
+	}
 	for n, r := range refs {
 		if err := f.feed(i, r, payloads[n]); err != nil {
 			return fmt.Errorf("delta [%d,%d) of %s/%d, slice %d@%s: %w", r.From, r.To, part.Topic, part.Partition, r.Slice.Window, r.Slice.Start, err)

@@ -65,7 +65,7 @@ func TestCommitmentComesBackAsItWas(t *testing.T) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
-	s := []byte(AppendCommitment(nil, want))
+	s := AppendCommitment(nil, want)
 	for i := range s {
 		broken := append([]byte(nil), s...)
 		broken[i] ^= 0x15

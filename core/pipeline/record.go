@@ -118,7 +118,7 @@ func (r *reader) readValues() rejection {
 	if len(r.p.Values) == 0 {
 		return rejection{}
 	}
-	any := false
+	found := false
 	for i, f := range r.fields[r.p.valueAt:] {
 		r.has[i] = false
 		switch f.Kind {
@@ -129,7 +129,7 @@ func (r *reader) readValues() rejection {
 			if err != nil {
 				return r.valueRejection(i, err)
 			}
-			r.values[i], r.has[i], any = v, true, true
+			r.values[i], r.has[i], found = v, true, true
 			continue
 		case event.FieldString:
 			if isNotFinite(f.Raw) {
@@ -139,7 +139,7 @@ func (r *reader) readValues() rejection {
 		}
 		return reject(event.ReasonValueType, fmt.Sprintf("field %s is %s, not a number", r.p.Values[i].Path, f.Kind))
 	}
-	if !any {
+	if !found {
 		return reject(event.ReasonValueMissing, "no value of the pipeline is in the record")
 	}
 	return rejection{}

@@ -87,7 +87,7 @@ func (a *Applier) Apply(ctx context.Context, part kafkaio.Partition, records []e
 		if first := records[0].Offset; first > s.meta.Applied {
 			return a.readLog(ctx, part, s, first)
 		}
-		return a.fold(ctx, part, s, records, end)
+		return a.fold(ctx, s, records, end)
 	})
 	return s.applied(), err
 }
@@ -159,8 +159,10 @@ func (a *Applier) until(ctx context.Context, part kafkaio.Partition, s *slot, to
 
 // final reports whether trying again at once cannot help.
 func final(err error) bool {
-	for _, target := range []error{ErrNoGenesis, ErrEnded, ErrLedgerGone, pipeline.ErrBlocked, pipeline.ErrPayload, kafkaio.ErrOutOfRange,
-		kafkaio.ErrUnknownTopic, statestore.ErrFormat, context.Canceled, context.DeadlineExceeded} {
+	for _, target := range []error{
+		ErrNoGenesis, ErrEnded, ErrLedgerGone, pipeline.ErrBlocked, pipeline.ErrPayload, kafkaio.ErrOutOfRange,
+		kafkaio.ErrUnknownTopic, statestore.ErrFormat, context.Canceled, context.DeadlineExceeded,
+	} {
 		if errors.Is(err, target) {
 			return true
 		}
@@ -241,12 +243,12 @@ func (a *Applier) readLog(ctx context.Context, part kafkaio.Partition, s *slot, 
 				return errAgain
 			}
 		}
-		return a.fold(ctx, part, s, records, next)
+		return a.fold(ctx, s, records, next)
 	})
 }
 
 // fold folds records and commits them, up to offset end, in chunks that no cut divides.
-func (a *Applier) fold(ctx context.Context, part kafkaio.Partition, s *slot, records []event.Record, end int64) error {
+func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end int64) error {
 	for s.meta.Applied < end {
 		from, stop := s.meta.Applied, end
 		for _, o := range []int64{s.meta.Base.Offset, s.meta.Top.Offset} {

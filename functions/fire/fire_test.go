@@ -1,10 +1,8 @@
 package fire_test
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -70,7 +68,7 @@ func newBench(t *testing.T, yaml string, partitions int32, o memlog.Options) *be
 
 func (b *bench) restart() {
 	clock := func() event.Time { return b.now }
-	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	logger := slog.New(slog.DiscardHandler)
 	tokens := uint64(b.now) << 32
 	b.apply = apply.New(apply.Deps{Pipeline: b.pipe, Store: b.store, Log: b.log, Errors: b.app.Errors, Buffer: b.app.BufferSize, Clock: clock, Logger: logger})
 	b.fire = fire.New(fire.Deps{
@@ -85,7 +83,7 @@ func (b *bench) restart() {
 
 func (b *bench) run(t *testing.T) fire.Report {
 	t.Helper()
-	r := b.fire.Run(context.Background(), apply.Nudge{})[0]
+	r := b.fire.Run(t.Context(), apply.Nudge{})[0]
 	if r.Err != nil {
 		t.Fatal(r.Err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
@@ -14,11 +15,7 @@ import (
 
 // partitions lists the source partitions of the plan. Those that the group does not know get their genesis first, in a
 // transaction of its own, after which the plan begins again.
-func (r *runner) partitions(ctx context.Context, plan *apply.Plan, req request) ([]*partition, error) {
-	all, err := r.Log.Partitions(ctx, r.pipe.Topics)
-	if err != nil {
-		return nil, fmt.Errorf("source partitions: %w", err)
-	}
+func (r *runner) partitions(ctx context.Context, all []kafkaio.Partition, plan *apply.Plan, req request) ([]*partition, error) {
 	var parts []*partition
 	var missing []kafkaio.Partition
 	for _, p := range all {
@@ -89,9 +86,7 @@ func (r *runner) starts(ctx context.Context, missing []kafkaio.Partition, plan *
 // genesis commits the offsets from which partitions are folded. Nothing is folded before.
 func (r *runner) genesis(ctx context.Context, begin []start, plan *apply.Plan) error {
 	next := &apply.Plan{Number: plan.Number, Watermark: plan.Watermark, At: r.Clock(), Partitions: map[event.TopicPartition]apply.Base{}}
-	for tp, b := range plan.Partitions {
-		next.Partitions[tp] = b
-	}
+	maps.Copy(next.Partitions, plan.Partitions)
 	entries := make([]ledgerPartition, 0, len(begin))
 	offsets := make([]kafkaio.OffsetCommit, 0, len(begin))
 	for _, s := range begin {

@@ -49,6 +49,7 @@ type partition struct {
 	status  statestore.Status
 	offsets kafkaio.Offsets
 	moved   bool // catching up moved its applied offset
+	token   statestore.Token // of the raise
 	raised  statestore.Meta
 	refs    []statestore.DeltaRef
 	outcome pipeline.PartitionOutcome
@@ -85,6 +86,11 @@ func (r *runner) run(ctx context.Context, req request) (Report, error) {
 
 // attempt is the protocol's fire, n-1 -> n, from step 0 to step 6.
 func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
+	// The partitions first: where the very first commit of a group is in flight, a client sees it only for topics it knows.
+	all, err := r.Log.Partitions(ctx, r.pipe.Topics)
+	if err != nil {
+		return Report{}, fmt.Errorf("source partitions: %w", err)
+	}
 	plan, err := r.committed(ctx)
 	if err != nil {
 		return Report{}, err
@@ -94,7 +100,7 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 		rep.Quiet = true
 		return rep, nil
 	}
-	parts, err := r.partitions(ctx, plan, req)
+	parts, err := r.partitions(ctx, all, plan, req)
 	if err != nil {
 		return rep, err
 	}
@@ -305,9 +311,12 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 
 // raise cuts every partition at its applied offset: from here on ingest classifies against w.
 func (r *runner) raise(ctx context.Context, parts []*partition, plan *apply.Plan, w event.Time) error {
+	for _, p := range parts {
+		p.token = r.NewToken() // in order: a test's tokens are counted, not drawn
+	}
 	err := each(parts, func(p *partition) (err error) {
 		p.raised, err = r.Store.Raise(ctx, p.slot, statestore.Raise{
-			Token: r.NewToken(), Watermark: w, Base: p.base.Token, BaseOffset: p.base.Offset, Seen: p.status.Applied,
+			Token: p.token, Watermark: w, Base: p.base.Token, BaseOffset: p.base.Offset, Seen: p.status.Applied,
 		})
 		return err
 	})

@@ -135,7 +135,7 @@ func TestKilledFunctionsLoseAndDoubleNothing(t *testing.T) {
 			}
 			d.finish(from.Add(rounds*perRound*5 + 60_000))
 			d.deliver(ctx, 500, 0)
-			for len(d.ledger()) == 0 || d.closed() < event.Time(from.Add(rounds*perRound*5+50_000)) {
+			for len(d.ledger()) == 0 || d.closed() < from.Add(rounds*perRound*5+50_000) {
 				d.runFire(ctx, 0)
 			}
 			panes, _ := d.check(never, "end")

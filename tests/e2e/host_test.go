@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,7 +44,7 @@ func build(t *testing.T, pkg, binary string) string {
 	}
 	out := filepath.Join(dir, binary)
 	once, _ := builds.LoadOrStore(out, sync.OnceValue(func() error {
-		cmd := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", out, pkg)
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", "lambda.norpc", "-o", out, pkg)
 		cmd.Dir = filepath.Join("..", "..")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
@@ -96,10 +97,10 @@ func newFunction(t *testing.T, name string, timeout time.Duration, env ...string
 	t.Helper()
 	f := &function{t: t, bin: build(t, "./functions/"+name+"/bootstrap", filepath.Join(name, "bootstrap")), timeout: timeout, calls: make(chan *call)}
 	var err error
-	if f.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	if f.listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	f.env = append(env, "AWS_LAMBDA_RUNTIME_API="+f.listener.Addr().String(), "AWS_LAMBDA_FUNCTION_NAME="+name, "_HANDLER=bootstrap", "PATH="+os.Getenv("PATH"))
+	f.env = append(slices.Clone(env), "AWS_LAMBDA_RUNTIME_API="+f.listener.Addr().String(), "AWS_LAMBDA_FUNCTION_NAME="+name, "_HANDLER=bootstrap", "PATH="+os.Getenv("PATH"))
 	f.server = &http.Server{Handler: http.HandlerFunc(f.serve), ReadHeaderTimeout: time.Minute}
 	go func() {
 		if err := f.server.Serve(f.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -153,7 +154,7 @@ func (f *function) serve(w http.ResponseWriter, r *http.Request) {
 func (f *function) start() {
 	f.t.Helper()
 	f.log = &bytes.Buffer{}
-	f.proc = exec.Command(f.bin)
+	f.proc = exec.CommandContext(context.Background(), f.bin)
 	f.proc.Env, f.proc.Stdout, f.proc.Stderr = f.env, f.log, f.log
 	if err := f.proc.Start(); err != nil {
 		f.t.Fatal(err)

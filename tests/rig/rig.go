@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"sort"
 	"strconv"
@@ -46,7 +45,7 @@ func New(app *spec.App, store statestore.Store, log *memlog.Log, partitions int3
 	if err != nil {
 		return nil, err
 	}
-	w := &World{App: app, Pipelines: pipes, Log: log, Store: store, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	w := &World{App: app, Pipelines: pipes, Log: log, Store: store, Logger: slog.New(slog.DiscardHandler)}
 	topics := map[string]int32{spec.LedgerTopic: 1}
 	for _, p := range pipes {
 		for _, t := range p.Topics {

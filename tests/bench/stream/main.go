@@ -8,8 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"runtime"
 	"strconv"
@@ -73,8 +71,10 @@ func main() {
 // payloads makes the events of the trigger, partitions mixed as they come, and fills the log with the same records.
 func payloads(n int, log *memlog.Log) ([][]byte, error) {
 	var out [][]byte
-	e := esm.Encoder{Source: esm.SourceMSK, SourceARN: "arn:aws:kafka:us-east-1:123456789012:cluster/demo/0f1e2d3c-0000-4000-8000-000000000000-1",
-		BootstrapServers: "b-1.demo.kafka.us-east-1.example:9098,b-2.demo.kafka.us-east-1.example:9098"}
+	e := esm.Encoder{
+		Source: esm.SourceMSK, SourceARN: "arn:aws:kafka:us-east-1:123456789012:cluster/demo/0f1e2d3c-0000-4000-8000-000000000000-1",
+		BootstrapServers: "b-1.demo.kafka.us-east-1.example:9098,b-2.demo.kafka.us-east-1.example:9098",
+	}
 	flush := func() {
 		if e.Records() > 0 {
 			out = append(out, e.AppendTo(nil))
@@ -122,7 +122,6 @@ func measure(name, yaml string, n int, url string) error {
 	if err != nil {
 		return err
 	}
-	w.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	w.Clock = dataset.Base
 	if err := w.RunFire(ctx); err != nil {
 		return err
