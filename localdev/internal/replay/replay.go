@@ -41,9 +41,13 @@ type Options struct {
 
 // Summary is what a run came to.
 type Summary struct {
-	Records, Batches, Results, Late, DeadLetters int64
-
-	Watermark event.Time // of the newest plan of the last pipeline
+	Records     int64      `json:"records"`
+	Batches     int64      `json:"batches"`
+	Plans       int64      `json:"plans"`
+	Results     int64      `json:"results"`
+	Late        int64      `json:"late"`
+	DeadLetters int64      `json:"dead_letters"`
+	Watermark   event.Time `json:"-"` // the lowest of the pipelines
 }
 
 // ErrNotApplied is returned when ingest answered records as failed, as it does under the policy `fail`. The rest of the file
@@ -302,11 +306,15 @@ func (r *run) plan(ctx context.Context, flush bool) error {
 	} else {
 		reports = r.fire.Run(ctx, apply.Nudge{})
 	}
+	r.sum.Watermark = event.MaxTime
 	for _, rep := range reports {
 		if rep.Err != nil {
 			return rep.Err
 		}
-		r.sum.Watermark = rep.Watermark
+		if rep.Made {
+			r.sum.Plans++
+		}
+		r.sum.Watermark = min(r.sum.Watermark, rep.Watermark)
 	}
 	return nil
 }

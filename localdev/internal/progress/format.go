@@ -1,0 +1,151 @@
+package progress
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/status"
+)
+
+// statusLine says in one line how far a run is. Of several pipelines it shows the watermark that is furthest behind.
+func statusLine(s status.Snapshot) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %s events/s", (time.Duration(s.UptimeSeconds) * time.Second).String(), number(s.Rate))
+	if p := slowest(s.Pipelines); p != nil {
+		if p.Error != "" {
+			fmt.Fprintf(&b, "  %s: %s", p.Name, printable(p.Error))
+		} else {
+			fmt.Fprintf(&b, "  W %s", p.Watermark)
+			if p.HeldBy != "" {
+				fmt.Fprintf(&b, " held by %s", p.HeldBy)
+			}
+		}
+	}
+	fmt.Fprintf(&b, "  lag %d  open %d  plans %d  results %d  late %d  dead %d", s.Lag, s.Open, s.Plans, s.Results, s.Late, s.DeadLetters)
+	return b.String()
+}
+
+// slowest returns the pipeline to look at: one with an error, else the one whose watermark is lowest.
+func slowest(pipelines []status.Pipeline) *status.Pipeline {
+	mark := func(p *status.Pipeline) int64 {
+		switch {
+		case p.Error != "":
+			return math.MinInt64
+		case p.WatermarkMS == nil:
+			return math.MinInt64 + 1
+		}
+		return *p.WatermarkMS
+	}
+	var least *status.Pipeline
+	for i := range pipelines {
+		if p := &pipelines[i]; least == nil || mark(p) < mark(least) {
+			least = p
+		}
+	}
+	return least
+}
+
+// result is what a line shows of a result record.
+type result struct {
+	Pipeline string `json:"pipeline"`
+	Window   struct {
+		Name  string    `json:"name"`
+		Start time.Time `json:"start"`
+		End   time.Time `json:"end"`
+	} `json:"window"`
+	Key  string `json:"key"`
+	Pane struct {
+		Timing string `json:"timing"`
+	} `json:"pane"`
+	Results json.RawMessage `json:"results"`
+}
+
+// appendResult writes a result in the order of its own fields: window, name, key, numbers. What it cannot read it writes as
+// it is.
+func appendResult(dst, value []byte) []byte {
+	var r result
+	if err := json.Unmarshal(value, &r); err != nil || len(r.Results) == 0 {
+		return append(dst, printable(string(value))...)
+	}
+	dst = r.Window.Start.AppendFormat(dst, "2006-01-02 15:04:05.999")
+	end := "15:04:05.999"
+	if r.Window.Start.YearDay() != r.Window.End.YearDay() || r.Window.End.Sub(r.Window.Start) >= 24*time.Hour {
+		end = "2006-01-02 15:04:05.999"
+	}
+	dst = r.Window.End.AppendFormat(append(dst, ".."...), end)
+	dst = fmt.Appendf(dst, "  %s/%s  %s ", r.Pipeline, r.Window.Name, printable(r.Key))
+	dst = appendNumbers(dst, r.Results)
+	if r.Pane.Timing != "on_time" {
+		dst = append(append(append(dst, "  ("...), r.Pane.Timing...), " pane)"...)
+	}
+	return dst
+}
+
+// appendNumbers writes the results of a pane in their order, of several values as name(...).
+func appendNumbers(dst []byte, results json.RawMessage) []byte {
+	for name, v := range members(results) {
+		if n := len(dst); n > 0 && dst[n-1] != '(' {
+			dst = append(dst, ' ')
+		}
+		dst = append(dst, printable(name)...)
+		var f float64
+		switch {
+		case v[0] == '{':
+			dst = append(appendNumbers(append(dst, '('), v), ')')
+		case json.Unmarshal(v, &f) == nil && v[0] != 'n':
+			dst = append(append(dst, ' '), number(f)...)
+		default:
+			dst = append(append(dst, ' '), printable(string(v))...)
+		}
+	}
+	return dst
+}
+
+// members yields the members of a JSON object in their order, which a map would lose. It ends where the text is none.
+func members(object json.RawMessage) iter.Seq2[string, json.RawMessage] {
+	return func(yield func(string, json.RawMessage) bool) {
+		d := json.NewDecoder(bytes.NewReader(object))
+		if tok, err := d.Token(); err != nil || tok != json.Delim('{') {
+			return
+		}
+		for d.More() {
+			name, err := d.Token()
+			if err != nil {
+				return
+			}
+			var v json.RawMessage
+			if err := d.Decode(&v); err != nil || !yield(fmt.Sprint(name), v) {
+				return
+			}
+		}
+	}
+}
+
+// number writes a number for a reader: two decimals at most, unless it is very large or small.
+func number(v float64) string {
+	if a := math.Abs(v); a >= 1e15 || a > 0 && a < .01 {
+		return strconv.FormatFloat(v, 'g', 4, 64)
+	}
+	s := strconv.FormatFloat(v, 'f', 2, 64)
+	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+}
+
+// printable keeps what came with the data from steering the terminal.
+func printable(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
+}
