@@ -57,10 +57,14 @@ func (w *world) open(ctx context.Context, o *Options) (err error) {
 		return fmt.Errorf("no broker answers (--brokers): %w", err)
 	}
 	w.onClose(func() error { w.kafka.Close(); return nil })
+	lacking, err := w.lacking(ctx, o) // before anything is made
+	if err != nil {
+		return err
+	}
 	if err := w.openStore(connect, o); err != nil {
 		return err
 	}
-	return w.topics(ctx, o)
+	return w.create(ctx, o, lacking)
 }
 
 // fake starts a broker in this process, on the loopback interface.
@@ -193,29 +197,34 @@ func Missing(ctx context.Context, log kafkaio.Log, topics []Topic) ([]Topic, err
 }
 
 // ErrMissingTopics is returned where topics do not exist and are not to be created.
-var ErrMissingTopics = errors.New("job: topics do not exist")
+var ErrMissingTopics = errors.New("topics do not exist")
 
 // sourceBytes bounds what the broker of this process keeps of a source partition, in memory. Sample events wait while more
 // than a small part of that is not folded yet.
 const sourceBytes = "67108864"
 
-func (w *world) topics(ctx context.Context, o *Options) error {
+// lacking returns the topics that are to be created.
+func (w *world) lacking(ctx context.Context, o *Options) ([]Topic, error) {
 	all := TopicsOf(o.App, o.Partitions)
-	if !o.Embedded() {
-		missing, err := Missing(ctx, w.kafka, all)
-		if err != nil {
-			return err
-		}
-		if len(missing) > 0 && !o.CreateTopics {
-			names := make([]string, len(missing))
-			for i, t := range missing {
-				names[i] = t.Name
-			}
-			return fmt.Errorf("%w: %s; create them, or let --create-topics do it", ErrMissingTopics, strings.Join(names, ", "))
-		}
-		all = missing
+	if o.Embedded() {
+		return all, nil
 	}
-	for _, t := range all {
+	missing, err := Missing(ctx, w.kafka, all)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 && !o.CreateTopics {
+		names := make([]string, len(missing))
+		for i, t := range missing {
+			names[i] = t.Name
+		}
+		return nil, fmt.Errorf("%w: %s; create them, or let --create-topics do it", ErrMissingTopics, strings.Join(names, ", "))
+	}
+	return missing, nil
+}
+
+func (w *world) create(ctx context.Context, o *Options, topics []Topic) error {
+	for _, t := range topics {
 		if o.Embedded() {
 			if t.Source && o.Feed.Input == "" {
 				t.Configs = map[string]string{"retention.bytes": sourceBytes}

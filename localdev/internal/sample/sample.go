@@ -35,6 +35,7 @@ type Generator struct {
 	i       int64
 	sources []source
 	lateBy  event.Span
+	pause   event.Span // how long a key is silent and then busy, so that its sessions end; 0: no pipeline has sessions
 }
 
 // source is a topic together with what its readers want of a record.
@@ -72,6 +73,9 @@ func New(app *spec.App, o Options) *Generator {
 			}
 		}
 		for _, w := range p.Windows {
+			if w.Kind == window.KindSession {
+				g.pause = max(g.pause, 2*w.Gap+p.Watermark.MaxOutOfOrder)
+			}
 			g.lateBy = max(g.lateBy, p.Watermark.MaxOutOfOrder+longest(w)+w.Lateness+1)
 		}
 	}
@@ -100,6 +104,9 @@ func (g *Generator) Next() (kafkaio.Message, error) {
 	}
 	// Zipf: the first keys are the busy ones, as in life.
 	k := min(int(math.Exp(g.rand.Float64()*math.Log(float64(g.Keys)+1)))-1, g.Keys-1)
+	if g.pause > 0 && k|1 < g.Keys {
+		k = k&^1 | int(stamp/event.Time(g.pause))&1 // two keys take turns
+	}
 	doc := map[string]any{"event_id": fmt.Sprintf("%08x-%04x", g.rand.Uint32(), g.rand.IntN(1<<16))}
 	key := make([]string, 0, len(s.fields))
 	for i, f := range s.fields {
