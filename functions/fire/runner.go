@@ -48,7 +48,7 @@ type partition struct {
 	base    apply.Base
 	status  statestore.Status
 	offsets kafkaio.Offsets
-	moved   bool // catching up moved its applied offset
+	moved   bool             // catching up moved its applied offset
 	token   statestore.Token // of the raise
 	raised  statestore.Meta
 	refs    []statestore.DeltaRef
