@@ -129,7 +129,7 @@ func TestKilledFunctionsLoseAndDoubleNothing(t *testing.T) {
 			const rounds, perRound = 12, 400
 			for r := range rounds {
 				d.produce(perRound, from.Add(event.Span(r*perRound*5)), 5, 400, 0, 0)
-				d.deliver(ctx, 60, time.Duration(1+c.rand.IntN(60))*time.Millisecond)
+				d.deliver(ctx, 60, time.Duration(500+c.rand.IntN(12_000))*time.Microsecond)
 				d.runFire(ctx, time.Duration(10+c.rand.IntN(400))*time.Millisecond)
 				d.deliver(ctx, 500, 0)
 			}

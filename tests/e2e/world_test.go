@@ -62,9 +62,9 @@ func newCluster(t *testing.T, windows string, bound time.Duration) *cluster {
 	yaml := fmt.Sprintf(`
 app: e2e
 processor:
-  watermark: {max_out_of_orderness_ms: %d, emit_interval_ms: 100, idle_timeout_secs: 3600}
+  watermark: {max_out_of_orderness_ms: %d, emit_interval_ms: 20, idle_timeout_secs: 3600}
   kafka:
-    consumer: {topics: [in-%s], group_id: trigger-%s}
+    consumer: {topics: [in-%s], group_id: trigger-%s, max_poll_records: 40}
     producer: {result_topic: out-%s}
 pipelines:
   - name: p-%s
