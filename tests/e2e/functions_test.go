@@ -91,6 +91,7 @@ func (d *deployment) deliver(ctx context.Context, n int64, killAfter time.Durati
 			d.position = next
 			return
 		}
+		d.t.Logf("try %d of a batch was answered with %d failures:\n%s", try, len(got.BatchItemFailures), tail(d.ingest.log.String(), 1500))
 		if try > 20 {
 			d.t.Fatalf("still failing: %s\n%s", answer, d.ingest.log)
 		}
@@ -101,6 +102,12 @@ func (d *deployment) deliver(ctx context.Context, n int64, killAfter time.Durati
 
 func (d *deployment) runFire(ctx context.Context, killAfter time.Duration) {
 	d.t.Helper()
+	began := time.Now()
+	defer func() {
+		if took := time.Since(began); took > 10*time.Second {
+			d.t.Logf("an invocation of fire took %s:\n%s", took, tail(d.fire.log.String(), 3000))
+		}
+	}()
 	_, err := d.fire.invoke(ctx, []byte(`{"source":"aws.scheduler"}`), killAfter)
 	switch {
 	case errors.Is(err, errDied) && killAfter > 0:
@@ -109,6 +116,8 @@ func (d *deployment) runFire(ctx context.Context, killAfter time.Duration) {
 		d.t.Fatalf("%v\n%s", err, d.fire.log)
 	}
 }
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
 func never(oracle.Event) event.Time { return event.MinTime }
 
@@ -135,6 +144,7 @@ func TestKilledFunctionsLoseAndDoubleNothing(t *testing.T) {
 			}
 			d.finish(from.Add(rounds*perRound*5 + 60_000))
 			d.deliver(ctx, 500, 0)
+			d.runFire(ctx, 0) // first of all it ends the transaction that a killed one may have left open
 			for len(d.ledger()) == 0 || d.closed() < from.Add(rounds*perRound*5+50_000) {
 				d.runFire(ctx, 0)
 			}
