@@ -91,6 +91,7 @@ func Run(ctx context.Context, in io.Reader, name string, out io.Writer, o Option
 	r := &run{
 		Options: o, name: name, out: bufio.NewWriter(out), at: map[event.TopicPartition]int{}, sources: map[string]bool{}, largest: math.MinInt64,
 		holes: map[event.TopicPartition][]hole{}, failed: map[string]int64{},
+		sum: Summary{Watermark: event.MinTime},
 	}
 	if err := r.open(lines); err != nil {
 		return r.sum, err
@@ -306,7 +307,7 @@ func (r *run) plan(ctx context.Context, flush bool) error {
 	} else {
 		reports = r.fire.Run(ctx, apply.Nudge{})
 	}
-	r.sum.Watermark = event.MaxTime
+	lowest := event.MaxTime
 	for _, rep := range reports {
 		if rep.Err != nil {
 			return rep.Err
@@ -314,8 +315,9 @@ func (r *run) plan(ctx context.Context, flush bool) error {
 		if rep.Made {
 			r.sum.Plans++
 		}
-		r.sum.Watermark = min(r.sum.Watermark, rep.Watermark)
+		lowest = min(lowest, rep.Watermark)
 	}
+	r.sum.Watermark = lowest
 	return nil
 }
 
