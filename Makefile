@@ -8,6 +8,7 @@ COUNT ?= 6
 BENCH ?= .
 BENCHTIME ?= 1s
 SCENARIOS ?=
+N ?= 1000000
 ARGS ?=
 
 GOLANGCI_LINT_VERSION := v2.15.0
@@ -59,6 +60,10 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 .PHONY: bench
 bench: ## benchmarks of core, statestore and functions: a benchstat table and RESULT lines (COUNT=6 BENCH=. BENCHTIME=1s)
 	infra/tools/bench $(COUNT) '$(BENCH)' $(BENCHTIME)
+
+.PHONY: bench-e2e
+bench-e2e: ## what the whole path costs on a real Redis: CPU seconds per million events (N=1000000)
+	servers=$$(tests/servers/up redis); eval "$$servers"; go run ./tests/bench/stream -n $(N)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## golangci-lint as .golangci.yml says, and functions that nothing reaches

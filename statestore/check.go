@@ -15,7 +15,7 @@ const maxOwned = math.MaxUint32
 // CheckSlot reports with ErrInvalid why s names no slot.
 func CheckSlot(s Slot) error {
 	if _, ok := parseHex([]byte(s.Pipeline), 16); !ok {
-		return fmt.Errorf("%s: fingerprint %q is not 16 lower-case hex digits: %w", s, s.Pipeline, ErrInvalid)
+		return fmt.Errorf("%s: pipeline id %q is not 16 lower-case hex digits: %w", s, s.Pipeline, ErrInvalid)
 	}
 	if s.Shard < 0 || s.Shard > math.MaxInt32 {
 		return fmt.Errorf("%s: shard %d: %w", s, s.Shard, ErrInvalid)

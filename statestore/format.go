@@ -117,7 +117,7 @@ func ParseField(slice SliceID, name []byte) (DeltaRef, error) {
 }
 
 // AppendSlot appends the name of a slot, which must be one that CheckSlot accepts. The topic's name is no part of it. Names of
-// one pipeline begin with its fingerprint.
+// one pipeline begin with its id.
 func AppendSlot(dst []byte, s Slot) []byte {
 	dst = append(dst, s.Pipeline...)
 	dst = appendHex(dst, uint64(uint32(s.Shard)), 8)

@@ -16,7 +16,7 @@ import (
 
 // Slot identifies the state of one source partition in one pipeline. All of it changes atomically.
 type Slot struct {
-	Pipeline  string   // fingerprint: 16 lower-case hex digits
+	Pipeline  string   // pipeline.ID: 16 lower-case hex digits
 	Shard     int      // key shard, from 0
 	TopicID   [16]byte // Kafka's id of the topic: a recreated topic has other slots
 	Topic     string   // for messages only, not part of the identity
@@ -186,7 +186,7 @@ type Store interface {
 	Sweep(ctx context.Context, slot Slot, s Sweep) error
 	// Drop removes the slot and everything in it; no slot is no error.
 	Drop(ctx context.Context, slot Slot) error
-	// Slots lists the slots of a pipeline (all pipelines if the fingerprint is empty), in no particular order. Slot.Topic is
+	// Slots lists the slots of a pipeline (all pipelines if the id is empty), in no particular order. Slot.Topic is
 	// empty where the store cannot know it.
 	Slots(ctx context.Context, pipeline string) ([]Slot, error)
 	// Close releases connections and files.

@@ -3,6 +3,8 @@
 package pipeline
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
@@ -21,6 +23,7 @@ type Pipeline struct {
 	spec.Pipeline
 
 	composite   *aggregate.Composite
+	id          string
 	fingerprint string
 	paths       []string // what Extract looks for: timestamp, keys, values, in this order
 	keyAt       int      // index in paths of the first key field
@@ -31,6 +34,8 @@ type Pipeline struct {
 // Compile checks a pipeline once more and prepares what the fold and the firing share.
 func Compile(s spec.Pipeline) (*Pipeline, error) {
 	p := &Pipeline{Pipeline: s, fingerprint: s.Fingerprint()}
+	sum := sha256.Sum256([]byte(p.Group()))
+	p.id = hex.EncodeToString(sum[:8])
 	if s.Timestamp.Field != "" {
 		p.paths = append(p.paths, s.Timestamp.Field)
 	}
@@ -98,8 +103,12 @@ func compileValues(s spec.Pipeline) ([]aggregate.Value, error) {
 	return out, nil
 }
 
-// ID is the pipeline's fingerprint: it names its slots, group and transactional id.
-func (p *Pipeline) ID() string { return p.fingerprint }
+// ID names the pipeline's slots: 16 hex digits made of its group's name. The fingerprint alone would not do: two apps may ask
+// the same of the same topics, and each has its own plans.
+func (p *Pipeline) ID() string { return p.id }
+
+// Fingerprint is that of the spec, computed once.
+func (p *Pipeline) Fingerprint() string { return p.fingerprint }
 
 // HasSessions reports whether any window definition is a session: a slot without the committed token is then never adopted.
 func (p *Pipeline) HasSessions() bool { return len(p.sessions) > 0 }

@@ -68,7 +68,7 @@ func (r *runner) ledgerRecord(plan int64, w, at event.Time, heldBy string, parti
 }
 
 func (r *runner) ledgerMessage(at event.Time, e ledgerEntry) (kafkaio.Message, error) {
-	e.Pipeline, e.Fingerprint, e.Timestamp = r.pipe.Name, r.pipe.ID(), at.String()
+	e.Pipeline, e.Fingerprint, e.Timestamp = r.pipe.Name, r.pipe.Fingerprint(), at.String()
 	if e.Partitions == nil {
 		e.Partitions = []ledgerPartition{}
 	}
