@@ -2,10 +2,12 @@ package trigger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -134,7 +136,7 @@ func beginAtEnd(ctx context.Context, o Options) error {
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	have, err := adm.FetchOffsets(ctx, o.Group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return fmt.Errorf("offsets of group %s: %w", o.Group, err)
 	}
 	ends, err := adm.ListCommittedOffsets(ctx, o.Topics...)

@@ -1,0 +1,360 @@
+package trigger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/functions/esm"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// broker is a Kafka in this process with a topic "in".
+type broker struct {
+	addrs  []string
+	client *kafkaio.Client
+}
+
+func newBroker(t *testing.T, partitions int32) *broker {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "in"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	b := &broker{addrs: cluster.ListenAddrs()}
+	if b.client, err = kafkaio.Open(t.Context(), kafkaio.Options{Brokers: b.addrs}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.client.Close)
+	return b
+}
+
+// produce writes n records to a partition; their values count on from first.
+func (b *broker) produce(t *testing.T, p int32, first, n int) {
+	t.Helper()
+	var messages []kafkaio.Message
+	for i := range n {
+		messages = append(messages, kafkaio.Message{Topic: "in", Partition: p, Value: fmt.Appendf(nil, "%d", first+i), Timestamp: 1})
+	}
+	if err := b.client.Produce(t.Context(), messages); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// committed waits until the group has committed what is wanted.
+func (b *broker) committed(t *testing.T, want map[int32]int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		offsets, err := b.client.Group(ctx, "g")
+		got := map[int32]int64{}
+		for tp, c := range offsets {
+			got[tp.Partition] = c.Offset
+		}
+		if err == nil && cmp.Equal(got, want) {
+			return
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			t.Fatalf("committed %v, %v; want %v", got, err, want)
+		}
+	}
+}
+
+// function stands for ingest: it notes what it is handed, and answers with what fail says.
+type function struct {
+	mu       sync.Mutex
+	got      map[int32][]int64 // offsets that were applied, in order
+	calls    int
+	largest  int // bytes of a payload
+	fail     func(call int, p int32, offset int64) bool
+	refuse   func(call int) error
+	decoder  esm.Decoder
+	problems []string
+}
+
+func (f *function) invoke(_ context.Context, payload []byte) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	f.largest = max(f.largest, len(payload))
+	if f.refuse != nil {
+		if err := f.refuse(f.calls); err != nil {
+			return nil, err
+		}
+	}
+	ev, err := f.decoder.Decode(payload)
+	if err != nil {
+		f.problems = append(f.problems, err.Error())
+		return nil, err
+	}
+	var failures []esm.Failure
+	for _, b := range ev.Batches {
+		for i := range b.Records {
+			o := b.Records[i].Offset
+			if len(failures) > 0 && failures[len(failures)-1].Partition == b.ID || f.fail != nil && f.fail(f.calls, b.Partition, o) {
+				failures = append(failures, esm.Failure{Partition: b.ID, Offset: o})
+				continue
+			}
+			if f.got == nil {
+				f.got = map[int32][]int64{}
+			}
+			f.got[b.Partition] = append(f.got[b.Partition], o)
+		}
+	}
+	return esm.AppendResponse(nil, failures), nil
+}
+
+// start runs a trigger until the test ends; the returned function ends it before.
+func (b *broker) start(t *testing.T, f *function, o trigger.Options) (stop func()) {
+	t.Helper()
+	o.Brokers, o.Group, o.Topics, o.Invoke, o.Logger = b.addrs, "g", []string{"in"}, f.invoke, slog.New(slog.DiscardHandler)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- trigger.Run(ctx, o) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("run: %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("the trigger does not end")
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// ascending returns 0 to n-1.
+func ascending(n int) []int64 {
+	out := make([]int64, n)
+	for i := range out {
+		out[i] = int64(i)
+	}
+	return out
+}
+
+func (f *function) check(t *testing.T, want map[int32][]int64) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := cmp.Diff(want, f.got); d != "" {
+		t.Errorf("applied (-want +got)\n%s", d)
+	}
+	if len(f.problems) > 0 {
+		t.Errorf("payloads that are no events: %q", f.problems)
+	}
+}
+
+func TestEveryRecordIsDeliveredInOrder(t *testing.T) {
+	b := newBroker(t, 3)
+	for p := range int32(3) {
+		b.produce(t, p, 0, 500)
+	}
+	f := &function{}
+	delivered := 0
+	stop := b.start(t, f, trigger.Options{BatchSize: 70, Delivered: func(n int) { delivered += n }})
+	b.committed(t, map[int32]int64{0: 500, 1: 500, 2: 500})
+	stop()
+	f.check(t, map[int32][]int64{0: ascending(500), 1: ascending(500), 2: ascending(500)})
+	if f.calls < 1500/70 || delivered != 1500 {
+		t.Errorf("%d payloads, %d records told of; want at most 70 records a payload, and 1500", f.calls, delivered)
+	}
+}
+
+// A partition whose records fail now and then keeps its order, and loses and doubles nothing: what was not answered as failed
+// is not delivered again.
+func TestFailedRecordsAreDeliveredAgain(t *testing.T) {
+	b := newBroker(t, 2)
+	b.produce(t, 0, 0, 300)
+	b.produce(t, 1, 0, 300)
+	f := &function{
+		fail: func(call int, p int32, offset int64) bool { return p == 1 && call%3 != 0 && offset%17 == 5 },
+		refuse: func(call int) error {
+			return map[int]error{2: errors.New("function crashed"), 5: errors.New("again")}[call]
+		},
+	}
+	stop := b.start(t, f, trigger.Options{BatchSize: 100})
+	b.committed(t, map[int32]int64{0: 300, 1: 300})
+	stop()
+	f.check(t, map[int32][]int64{0: ascending(300), 1: ascending(300)})
+}
+
+// A record that never succeeds blocks its partition, and no other.
+func TestABlockedPartitionHoldsUpNoOther(t *testing.T) {
+	b := newBroker(t, 2)
+	b.produce(t, 0, 0, 50)
+	f := &function{fail: func(_ int, p int32, offset int64) bool { return p == 0 && offset == 7 }}
+	stop := b.start(t, f, trigger.Options{BatchSize: 20})
+	b.committed(t, map[int32]int64{0: 7})
+	for i := range 5 {
+		b.produce(t, 1, i*100, 100)
+		b.produce(t, 0, 50+i*100, 100)
+		b.committed(t, map[int32]int64{0: 7, 1: int64(i+1) * 100})
+	}
+	f.mu.Lock()
+	f.fail = nil // somebody has mended it
+	f.mu.Unlock()
+	b.committed(t, map[int32]int64{0: 550, 1: 500})
+	stop()
+	f.check(t, map[int32][]int64{0: ascending(550), 1: ascending(500)})
+}
+
+func TestPayloadsStayBelowTheLimit(t *testing.T) {
+	b := newBroker(t, 1)
+	big := strings.Repeat("x", 900_000)
+	var messages []kafkaio.Message
+	for range 30 {
+		messages = append(messages, kafkaio.Message{Topic: "in", Partition: 0, Value: []byte(big), Timestamp: 1})
+	}
+	if err := b.client.Produce(t.Context(), messages); err != nil {
+		t.Fatal(err)
+	}
+	f := &function{}
+	stop := b.start(t, f, trigger.Options{BatchSize: 500})
+	b.committed(t, map[int32]int64{0: 30})
+	stop()
+	f.check(t, map[int32][]int64{0: ascending(30)})
+	if f.largest > esm.MaxPayload+2<<20 || f.largest < esm.MaxPayload/2 {
+		t.Errorf("largest payload has %d bytes, want about %d", f.largest, esm.MaxPayload)
+	}
+}
+
+func TestALaterTriggerGoesOnWhereTheFirstEnded(t *testing.T) {
+	b := newBroker(t, 1)
+	b.produce(t, 0, 0, 100)
+	f := &function{}
+	stop := b.start(t, f, trigger.Options{BatchSize: 30})
+	b.committed(t, map[int32]int64{0: 100})
+	stop()
+	b.produce(t, 0, 100, 50)
+	stop = b.start(t, f, trigger.Options{BatchSize: 30})
+	b.committed(t, map[int32]int64{0: 150})
+	stop()
+	f.check(t, map[int32][]int64{0: ascending(150)})
+}
+
+// What is published between the start and the first fetch is delivered, and what was there before is not.
+func TestFromEndBeginsAtTheStart(t *testing.T) {
+	b := newBroker(t, 1)
+	b.produce(t, 0, 0, 10)
+	f := &function{}
+	stop := b.start(t, f, trigger.Options{BatchSize: 30, FromEnd: true})
+	b.committed(t, map[int32]int64{0: 10})
+	b.produce(t, 0, 10, 5)
+	b.committed(t, map[int32]int64{0: 15})
+	stop()
+	f.check(t, map[int32][]int64{0: ascending(15)[10:]})
+	// The group has an offset now: a second start does not skip.
+	b.produce(t, 0, 15, 5)
+	b.start(t, f, trigger.Options{BatchSize: 30, FromEnd: true})
+	b.committed(t, map[int32]int64{0: 20})
+}
+
+// An invocation under way is finished when the trigger ends, and what it applied is committed.
+func TestTheEndWaitsForTheInvocation(t *testing.T) {
+	b := newBroker(t, 1)
+	b.produce(t, 0, 0, 10)
+	f := &function{}
+	entered, leave := make(chan struct{}), make(chan struct{})
+	f.refuse = func(int) error { close(entered); <-leave; return nil }
+	stop := b.start(t, f, trigger.Options{BatchSize: 30})
+	<-entered
+	ended := make(chan struct{})
+	go func() { stop(); close(ended) }()
+	select {
+	case <-ended:
+		t.Error("ended while an invocation was under way")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(leave)
+	<-ended
+	b.committed(t, map[int32]int64{0: 10})
+}
+
+func TestNullAndHeadersReachTheFunction(t *testing.T) {
+	b := newBroker(t, 1)
+	if err := b.client.Produce(t.Context(), []kafkaio.Message{
+		{Topic: "in", Partition: 0, Timestamp: 7, Headers: []event.Header{{Key: "h", Value: []byte{0xff}}}},
+		{Topic: "in", Partition: 0, Timestamp: 8, Key: []byte{}, Value: []byte{}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var got []event.Record
+	var d esm.Decoder
+	f := &function{}
+	handed := make(chan struct{})
+	o := trigger.Options{BatchSize: 10}
+	o.Brokers, o.Group, o.Topics, o.Logger = b.addrs, "g", []string{"in"}, slog.New(slog.DiscardHandler)
+	o.Invoke = func(ctx context.Context, payload []byte) ([]byte, error) {
+		ev, err := d.Decode(payload)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range ev.Batches[0].Records {
+			got = append(got, kafkaio.CloneRecord(r))
+		}
+		if len(got) == 2 {
+			close(handed)
+		}
+		return f.invoke(ctx, payload)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- trigger.Run(ctx, o) }()
+	select {
+	case <-handed:
+	case <-time.After(patience):
+		t.Fatal("nothing was delivered")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	want := []event.Record{
+		{Offset: 0, Timestamp: 7, Headers: []event.Header{{Key: "h", Value: []byte{0xff}}}},
+		{Offset: 1, Timestamp: 8, Key: []byte{}, Value: []byte{}},
+	}
+	for i := range got {
+		if len(got[i].Headers) == 0 {
+			got[i].Headers = nil
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	answer := esm.AppendResponse(nil, []esm.Failure{{Partition: "a-0", Offset: 9}, {Partition: "a-0", Offset: 4}, {Partition: "b-1", Offset: 2}})
+	got, err := trigger.Failures(answer)
+	if d := cmp.Diff(map[string]int64{"a-0": 4, "b-1": 2}, got); d != "" || err != nil {
+		t.Errorf("%v (-want +got)\n%s", err, d)
+	}
+	if got, err := trigger.Failures(esm.AppendResponse(nil, nil)); err != nil || len(got) != 0 {
+		t.Errorf("no failures: got %v, %v", got, err)
+	}
+	if _, err := trigger.Failures([]byte("no")); err == nil {
+		t.Error("an answer that is no JSON was taken")
+	}
+}
