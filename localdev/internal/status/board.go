@@ -120,8 +120,10 @@ func (b *Board) Reports(reports []fire.Report) {
 			continue // what else the report says may be missing
 		}
 		*p = Pipeline{
-			Name: r.Pipeline, Watermark: r.Watermark.String(), HeldBy: r.Decision.Holder.String(), Reason: string(r.Decision.Holder.Reason),
-			Plan: r.Plan, Open: r.Open, Lag: r.Lag,
+			Name: r.Pipeline, Watermark: r.Watermark.String(), Reason: string(r.Decision.Holder.Reason), Plan: r.Plan, Open: r.Open, Lag: r.Lag,
+		}
+		if p.Reason != "" { // a look that ended early has decided nothing
+			p.HeldBy = r.Decision.Holder.String()
 		}
 		if r.Watermark != event.MinTime {
 			ms := int64(r.Watermark)

@@ -1,0 +1,141 @@
+package status_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/core/watermark"
+	"github.com/llm-auto-optimizer/tidemark/functions/fire"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/status"
+)
+
+// clock is set by hand.
+type clock struct{ t time.Time }
+
+func (c *clock) now() time.Time { return c.t }
+
+func board() (*status.Board, *clock) {
+	c := &clock{time.Unix(1000, 0)}
+	return status.NewBoard(&spec.App{Name: "app", Pipelines: []spec.Pipeline{{Name: "a"}, {Name: "b"}}}, "embedded", c.now), c
+}
+
+func TestRateCountsWholeSeconds(t *testing.T) {
+	b, c := board()
+	rates := make([]float64, 0, 10)
+	for i := range 10 { // 100 a second for five seconds, then none
+		if i < 5 {
+			b.Applied(60)
+			b.Applied(40)
+		}
+		c.t = c.t.Add(time.Second)
+		rates = append(rates, b.Snapshot().Rate)
+	}
+	if d := cmp.Diff([]float64{100, 100, 100, 100, 100, 80, 60, 40, 20, 0}, rates); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	if s := b.Snapshot(); s.Records != 500 || s.UptimeSeconds != 10 {
+		t.Errorf("%d records in %v s, want 500 in 10", s.Records, s.UptimeSeconds)
+	}
+}
+
+func TestReportsAddUp(t *testing.T) {
+	b, _ := board()
+	holder := watermark.Decision{Holder: watermark.Holder{TopicPartition: event.TopicPartition{Topic: "in", Partition: 2}, Reason: watermark.ReasonSlowest, Behind: 3000}}
+	b.Reports([]fire.Report{{Pipeline: "a", Plan: 4, Watermark: 5000, Decision: holder, Open: 2, Lag: 7, Made: true, Panes: 3, Late: 2, Dead: 1}, {Pipeline: "b", Watermark: event.MinTime, Open: 1}})
+	b.Reports([]fire.Report{{Pipeline: "a", Plan: 4, Watermark: 5000, Decision: holder, Open: 2}, {Pipeline: "b", Err: errors.New("no broker")}})
+	b.Partitions([]status.Partition{{Topic: "in", Applied: 3, End: 5, Lag: 2}, {Topic: "in", Partition: 1, End: 1, Lag: 1}})
+	s := b.Snapshot()
+	ms := int64(5000)
+	want := []status.Pipeline{
+		{Name: "a", Watermark: "1970-01-01T00:00:05Z", WatermarkMS: &ms, HeldBy: "in/2 (slowest, 3s behind)", Reason: "slowest", Plan: 4, Open: 2},
+		{Name: "b", Watermark: "-inf", Open: 1, Error: "no broker"},
+	}
+	if d := cmp.Diff(want, s.Pipelines); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	if s.Plans != 1 || s.Results != 3 || s.Late != 2 || s.DeadLetters != 1 || s.Open != 3 || s.Lag != 3 {
+		t.Errorf("got %+v", s)
+	}
+	b.Reports([]fire.Report{{Pipeline: "b", Watermark: 1}})
+	if got := b.Snapshot().Pipelines[1].Error; got != "" {
+		t.Errorf("error %q stays after it has gone", got)
+	}
+}
+
+func TestLastResultsAreTheNewest(t *testing.T) {
+	b, _ := board()
+	for i := range 30 {
+		b.Published(fmt.Appendf(nil, `{"n":%d}`, i))
+	}
+	b.Published([]byte("no JSON"))
+	s := b.Snapshot()
+	if len(s.LastResults) != 20 || string(s.LastResults[0]) != `{"n":29}` || string(s.LastResults[19]) != `{"n":10}` {
+		t.Errorf("got %s", s.LastResults)
+	}
+}
+
+func get(t *testing.T, method, url string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+func TestServer(t *testing.T) {
+	b, _ := board()
+	s, err := status.Listen(t.Context(), "127.0.0.1:0", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Published([]byte(`{"key":"<b>"}`))
+	resp, body := get(t, http.MethodGet, s.URL()+"/api/status")
+	var got status.Snapshot
+	if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != http.StatusOK || got.App != "app" || len(got.LastResults) != 1 {
+		t.Errorf("status %d, %v: %s", resp.StatusCode, err, body)
+	}
+	resp, body = get(t, http.MethodGet, s.URL()+"/")
+	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("page: %d %v", resp.StatusCode, resp.Header)
+	}
+	if found := regexp.MustCompile(`https?://|//[a-z]|innerHTML|@import|<link|src=`).FindString(body); found != "" {
+		t.Errorf("the page has %q: it asks nobody else, and builds no markup out of data", found)
+	}
+	for _, c := range []struct {
+		method, path string
+		want         int
+	}{
+		{http.MethodPost, "/api/status", http.StatusMethodNotAllowed}, {http.MethodGet, "/else", http.StatusNotFound}, {http.MethodDelete, "/", http.StatusMethodNotAllowed},
+	} {
+		if resp, _ := get(t, c.method, s.URL()+c.path); resp.StatusCode != c.want {
+			t.Errorf("%s %s: %d, want %d", c.method, c.path, resp.StatusCode, c.want)
+		}
+	}
+	if _, err := status.Listen(t.Context(), strings.TrimPrefix(s.URL(), "http://"), b); err == nil {
+		t.Error("a busy address was taken")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
