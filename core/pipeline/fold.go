@@ -153,7 +153,8 @@ func (f *Folder) place(offset int64) {
 		}
 		inWindow = true
 		if !f.accepts(i, d, offset) {
-			if d.Kind == window.KindSession {
+			// What a replay refuses is in the slot's list already, under the identity that a chunk from the same offset would have.
+			if d.Kind == window.KindSession && !f.chunk.Replay {
 				f.refusals = append(f.refusals, Refusal{Window: i, Offset: offset})
 			}
 			late += d.Refused(f.time, f.chunk.Fence)
