@@ -152,7 +152,7 @@ func (f *Firing) sessionDue(d *window.Definition, id delta.SliceID, gained bool)
 	b := d.SliceAt(id.Start)
 	first, last := b.Start.Add(d.Gap), b.End.Add(d.Gap-1)
 	closes := first <= f.w && last > f.prev
-	final := first.Add(d.Lateness) <= f.w && last.Add(d.Lateness) > f.prev
+	final := first.Add(d.Lateness) <= f.w // also of an earlier plan: a replay brings back what was final, and it must not count as open
 	return closes || final || gained && first <= f.prev
 }
 
@@ -210,7 +210,7 @@ func (f *Firing) Needs(i int) []delta.Ref {
 		if r.To > part.Upto {
 			continue
 		}
-		need := false
+		var need bool
 		switch r.Slice.Window {
 		case delta.ListCounts, delta.ListOutbox:
 			need = r.From >= part.Since
@@ -234,8 +234,9 @@ func (f *Firing) Feed(i int, refs []delta.Ref, payloads [][]byte) error {
 	if len(payloads) != len(refs) {
 		return fmt.Errorf("%d payloads for %d deltas of %s/%d: %w", len(payloads), len(refs), part.Topic, part.Partition, ErrPayload)
 	}
-	for n, r := range refs {
-		if err := f.feed(i, r, payloads[n]); err != nil {
+	for n, payload := range payloads {
+		r := refs[n]
+		if err := f.feed(i, r, payload); err != nil {
 			return fmt.Errorf("delta [%d,%d) of %s/%d, slice %d@%s: %w", r.From, r.To, part.Topic, part.Partition, r.Slice.Window, r.Slice.Start, err)
 		}
 	}
