@@ -298,7 +298,9 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 	}
 	rep.Decision = d
 	rep.Open = r.pipe.OpenSlices(plan.Watermark, slots)
-	if behind || len(parts) == 0 {
+	// A dead attempt may have raised a partition beyond a watermark that another one still holds: no plan is possible below it.
+	fenced := slices.ContainsFunc(inputs, func(p watermark.Partition) bool { return p.Fence > w })
+	if behind || fenced || len(parts) == 0 {
 		return w, false
 	}
 	due := r.pipe.Due(plan.Watermark, w, slots)
