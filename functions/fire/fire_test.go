@@ -44,6 +44,8 @@ type bench struct {
 	apply *apply.Applier
 	fire  *fire.Handler
 	now   event.Time
+
+	committed map[event.TopicPartition]kafkaio.Committed
 }
 
 func newBench(t *testing.T, yaml string, partitions int32, o memlog.Options) *bench {
@@ -202,5 +204,4 @@ func TestGenesisComesBeforeAnythingIsFolded(t *testing.T) {
 	if at, err := b.apply.Apply(t.Context(), parts[0], []event.Record{rec}); err != nil || at != 1 {
 		t.Fatalf("applied %d, %v", at, err)
 	}
-	var _ kafkaio.Log = b.log
 }

@@ -30,7 +30,7 @@ func (r *runner) partitions(ctx context.Context, all []kafkaio.Partition, plan *
 		}
 		parts = append(parts, &partition{Partition: p, slot: apply.SlotID(r.pipe, p), base: base})
 	}
-	begin, err := r.starts(ctx, missing, plan, req)
+	begin, err := r.starts(ctx, missing, req)
 	if err != nil || len(begin) == 0 {
 		return parts, err
 	}
@@ -48,7 +48,7 @@ type start struct {
 
 // starts decides where partitions without a genesis begin. With `latest` that is the first offset which ingest was handed, so
 // that no record it saw is left out; a partition that no nudge named begins only while it is empty.
-func (r *runner) starts(ctx context.Context, missing []kafkaio.Partition, plan *apply.Plan, req request) ([]start, error) {
+func (r *runner) starts(ctx context.Context, missing []kafkaio.Partition, req request) ([]start, error) {
 	if len(missing) == 0 {
 		return nil, nil
 	}
@@ -68,8 +68,8 @@ func (r *runner) starts(ctx context.Context, missing []kafkaio.Partition, plan *
 	for _, p := range missing {
 		o := offsets[p.TopicPartition]
 		s := start{Partition: p, offset: o.Start}
-		// Latest is meant for the first start of all; a partition born later has no record that nobody wants.
-		if r.App.Consumer.AutoOffsetReset == "latest" && len(plan.Partitions) == 0 {
+		// Whether a partition was there at the first start, or was born later, cannot be told: both wait for the nudge.
+		if r.App.Consumer.AutoOffsetReset == "latest" {
 			first, ok := named[p.TopicPartition]
 			switch {
 			case ok:

@@ -44,7 +44,7 @@ func build(t *testing.T, pkg, binary string) string {
 	}
 	out := filepath.Join(dir, binary)
 	once, _ := builds.LoadOrStore(out, sync.OnceValue(func() error {
-		cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", "lambda.norpc", "-o", out, pkg)
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "lambda.norpc", "-o", out, pkg)
 		cmd.Dir = filepath.Join("..", "..")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
@@ -154,7 +154,7 @@ func (f *function) serve(w http.ResponseWriter, r *http.Request) {
 func (f *function) start() {
 	f.t.Helper()
 	f.log = &bytes.Buffer{}
-	f.proc = exec.CommandContext(context.Background(), f.bin)
+	f.proc = exec.CommandContext(f.t.Context(), f.bin)
 	f.proc.Env, f.proc.Stdout, f.proc.Stderr = f.env, f.log, f.log
 	if err := f.proc.Start(); err != nil {
 		f.t.Fatal(err)

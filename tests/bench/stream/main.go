@@ -131,10 +131,11 @@ func measure(name, yaml string, n int, url string) error {
 		return err
 	}
 	runtime.GC()
-	began, own, before, err := time.Now(), processCPU(), 0.0, error(nil)
-	if before, err = server(); err != nil {
+	before, err := server()
+	if err != nil {
 		return err
 	}
+	began, own := time.Now(), processCPU()
 	if err := feed(ctx, w, in); err != nil {
 		return err
 	}
