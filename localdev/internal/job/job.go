@@ -34,6 +34,7 @@ type Options struct {
 	UntilIdle    bool          // close everything once the feed has ended and all is folded, and end
 	Tick         time.Duration // pause between two looks of fire
 	Listen       string        // address of the status page; empty: none
+	Stalled      time.Duration // with UntilIdle: how long the trigger may bring nothing before fire folds the rest; 0: 10 s
 	Terminal     *progress.Terminal
 	Logger       *slog.Logger
 }
@@ -249,7 +250,11 @@ func (r *run) untilIdle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.waitFolded(ctx, ends); err != nil {
+	stalled := defaultStalled
+	if r.Stalled > 0 {
+		stalled = r.Stalled
+	}
+	if err := r.waitFolded(ctx, ends, stalled); err != nil {
 		return err
 	}
 	r.stop()

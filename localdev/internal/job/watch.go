@@ -95,12 +95,12 @@ func (w *world) ends(ctx context.Context) (map[event.TopicPartition]int64, error
 	return out, nil
 }
 
-// stalled is how long the trigger may bring nothing before fire folds what is left by itself. What the trigger cannot bring at
-// all is the end of a partition without records: markers of transactions, what compaction removed.
-const stalled = 10 * time.Second
+// defaultStalled is how long the trigger may bring nothing before fire folds what is left by itself. What the trigger cannot
+// bring at all is the end of a partition without records: markers of transactions, what compaction removed.
+const defaultStalled = 10 * time.Second
 
-// waitFolded waits until the trigger has brought everything up to ends, or brings nothing any more.
-func (w *world) waitFolded(ctx context.Context, ends map[event.TopicPartition]int64) error {
+// waitFolded waits until the trigger has brought everything up to ends, or has brought nothing for as long as stalled.
+func (w *world) waitFolded(ctx context.Context, ends map[event.TopicPartition]int64, stalled time.Duration) error {
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
 	most, since := int64(-1), time.Now()
