@@ -176,7 +176,7 @@ func (r *run) progress(ctx context.Context) {
 		if err := r.tail.more(ctx); err != nil && ctx.Err() == nil {
 			r.Logger.Warn("results cannot be shown", "error", err)
 		}
-		if n%int(time.Second/resultsEvery) != 0 {
+		if n%int(time.Second/resultsEvery) != 1 {
 			continue
 		}
 		if parts, err := r.positions(ctx); err == nil {
