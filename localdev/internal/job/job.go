@@ -125,10 +125,12 @@ func (r *run) start(ctx context.Context) (err error) {
 	shows, r.unshow = context.WithCancel(context.WithoutCancel(ctx))
 	r.shows.Go(func() { r.progress(shows) })
 	r.work.Go(func() { r.fails(r.schedule.run(work)) })
+	begun := make(chan struct{})
 	r.work.Go(func() {
 		r.fails(trigger.Run(work, trigger.Options{
 			Brokers: r.brokers, Group: r.App.Consumer.GroupID, Topics: r.App.SourceTopics(), BatchSize: r.App.Consumer.MaxPollRecords,
 			FromEnd: r.fromEnd(), Invoke: in.Invoke, Logger: r.Logger, Delivered: r.board.Applied,
+			Begun: func() { close(begun) },
 		}))
 	})
 	// A feed ends with ctx at once: what it has not written is nobody's loss.
@@ -141,6 +143,10 @@ func (r *run) start(ctx context.Context) (err error) {
 	r.work.Go(func() {
 		defer unfeed()
 		defer close(r.fed)
+		select { // what is written before is not for a group that begins at the end
+		case <-begun:
+		case <-feeding.Done():
+		}
 		if err := feed.run(feeding); err != nil && feeding.Err() == nil {
 			r.fails(err)
 		}

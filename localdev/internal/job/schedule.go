@@ -53,6 +53,9 @@ func (s *schedule) nudge(_ context.Context, n apply.Nudge) error {
 			s.pending.Genesis = append(s.pending.Genesis, f)
 		}
 	}
+	if s.between() {
+		s.cancel()
+	}
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -70,6 +73,11 @@ func (s *schedule) looked() {
 	if s.cancel != nil && (s.stopping || s.pending != nil) {
 		s.cancel()
 	}
+}
+
+// between reports whether an invocation is going on and surely waits for its next look. The lock is held.
+func (s *schedule) between() bool {
+	return s.cancel != nil && !s.lastTick.IsZero() && time.Since(s.lastTick) < s.tick*3/4
 }
 
 // run invokes until stop ends, and returns nil then. It ends by itself only with fire.ErrHalted: what trying again cannot mend.
@@ -132,7 +140,7 @@ func (s *schedule) interrupt() {
 	if s.cancel == nil {
 		return
 	}
-	if !s.lastTick.IsZero() && time.Since(s.lastTick) < s.tick*3/4 {
+	if s.between() {
 		s.cancel()
 		return
 	}

@@ -27,6 +27,8 @@ type Options struct {
 	FromEnd   bool // where the group has no offset: only what comes from now on
 	Invoke    func(ctx context.Context, payload []byte) ([]byte, error)
 	Logger    *slog.Logger
+	// Begun, if not nil, is called once it is settled where the group begins: what is published from then on is delivered.
+	Begun func()
 	// Delivered, if not nil, is told how many records were answered as applied.
 	Delivered func(records int)
 }
@@ -53,6 +55,9 @@ func Run(ctx context.Context, o Options) error {
 		if err := beginAtEnd(ctx, o); err != nil {
 			return fmt.Errorf("trigger: %w", err)
 		}
+	}
+	if o.Begun != nil {
+		o.Begun()
 	}
 	t := &trigger{Options: o, owned: map[event.TopicPartition]bool{}, held: map[event.TopicPartition]*held{}}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(o.Brokers...), kgo.ConsumerGroup(o.Group), kgo.ConsumeTopics(o.Topics...),
