@@ -80,13 +80,11 @@ func (i *injector) at(point string) error {
 	}
 	i.armed, i.struck = "", true
 	i.hit[point]++
-	switch i.effect {
-	case effectForget:
+	if i.effect == effectForget {
 		i.forget()
 		return nil
-	case effectDeath:
-		i.dead = true
 	}
+	i.dead = i.effect == effectDeath
 	return errInjected
 }
 
@@ -203,8 +201,10 @@ func (tr *trouble) begun() bool {
 // goBack makes the store what it was at some time before, or empty. What it was after that time never comes back.
 func (tr *trouble) goBack() {
 	earlier := memstore.New()
-	if n := len(tr.snapshots); n > 0 && tr.r.IntN(4) > 0 {
-		tr.snapshots = tr.snapshots[:1+tr.r.IntN(n)]
+	if n := len(tr.snapshots); n > 0 && tr.r.IntN(5) > 0 {
+		if tr.r.IntN(2) == 0 { // more often the last writes than more
+			tr.snapshots = tr.snapshots[:1+tr.r.IntN(n)]
+		}
 		earlier = tr.snapshots[len(tr.snapshots)-1].Clone()
 	} else {
 		tr.snapshots = nil

@@ -203,8 +203,11 @@ func (f *flow) move(ctx context.Context) error {
 		f.Clock = max(f.Clock, f.t)
 	case n < 65:
 		failed, err := f.deliver(ctx, pick(r, 1, 5, 100))
-		if (failed > 0 || err != nil) && !f.tolerate() {
-			return fmt.Errorf("ingest answered %d offsets as failed, error %v", failed, err)
+		if err == nil && failed > 0 {
+			err = fmt.Errorf("ingest answered %d offsets as failed", failed)
+		}
+		if err != nil && !f.tolerate() {
+			return err
 		}
 		if r.IntN(3) > 0 {
 			f.commitTrigger()
