@@ -208,3 +208,29 @@ func TestRefusedOffsetsThatDoNotFitMoveToTheLedger(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestAFirerThatDiedInItsTransactionDoesNotHoldUpTheNext(t *testing.T) {
+	dead := false
+	b := newBench(t, tumbling, 1, memlog.Options{Hook: func(op string) error {
+		if dead && (op == memlog.OpEnd+":before" || op == memlog.OpClose+":before" || op == memlog.OpOpen+":before") {
+			return errors.New("killed")
+		}
+		return nil
+	}})
+	b.run(t)
+	b.ingest(t, 0, 1, 12)
+	dead = true
+	if r := b.fire.Run(t.Context(), apply.Nudge{})[0]; r.Err == nil {
+		t.Fatal("it did not die")
+	}
+	dead = false
+	if open := b.log.OpenTransactions(); len(open) != 1 {
+		t.Fatalf("open transactions: %v, want the dead one's", open)
+	}
+	b.restart()
+	// On memlog nobody times a transaction out: without opening a session first, this would wait for ever.
+	b.run(t)
+	if got, want := b.results(t), "0 on_time 1"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/delta"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -18,6 +19,9 @@ import (
 
 // maxAttempts bounds how often one run begins a plan again before it leaves the rest to the next tick.
 const maxAttempts = 20
+
+// lookTimeout is how long a look at the committed plan, without a session, waits for transactions in flight.
+const lookTimeout = time.Second
 
 // runner fires one pipeline.
 type runner struct {
@@ -144,8 +148,19 @@ func (r *runner) committed(ctx context.Context) (*apply.Plan, error) {
 	if r.plan != nil {
 		return r.plan, nil
 	}
-	plan, err := apply.ReadPlan(ctx, r.Log, r.pipe)
-	if err == nil && r.session != nil {
+	// A firer that died with offsets in its transaction makes a stable read wait for the broker's time-out; opening a session
+	// settles that at once.
+	look := ctx
+	if r.session == nil {
+		var cancel context.CancelFunc
+		look, cancel = context.WithTimeout(ctx, lookTimeout)
+		defer cancel()
+	}
+	plan, err := apply.ReadPlan(look, r.Log, r.pipe)
+	switch {
+	case err != nil && r.session == nil && look.Err() != nil && ctx.Err() == nil:
+		return nil, r.open(ctx)
+	case err == nil && r.session != nil:
 		r.plan = plan
 	}
 	return plan, err
