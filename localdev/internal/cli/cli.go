@@ -125,7 +125,7 @@ func (s Streams) fail(err error) int {
 		code = ExitUsage
 		text = strings.TrimPrefix(text, errUsage.Error()+": ")
 	}
-	fmt.Fprintln(s.Err, "tidemark:", text)
+	_, _ = fmt.Fprintln(s.Err, "tidemark:", text) // where it cannot be said, the code says it
 	return code
 }
 

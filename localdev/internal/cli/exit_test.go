@@ -161,6 +161,7 @@ func (r *running) end(t *testing.T) int {
 // Ctrl-C ends a run cleanly: code 0, a summary, and nothing left behind. A signal that comes twice at once, as from `timeout`,
 // is one.
 func TestSignalsEndARunCleanly(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		signals []os.Signal
 		args    []string
@@ -212,8 +213,9 @@ func TestABrokenPipeEndsTheRun(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	write.Close()
-	read.Close()
+	if err := errors.Join(write.Close(), read.Close()); err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(errs.String(), "write output") {
 		t.Errorf("%v, want exit code 1\n%s", err, errs.String())
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"strings"
 	"testing"
@@ -50,7 +49,7 @@ func TestTheRedisClientLogsThroughOurs(t *testing.T) {
 	e.setLogs(&out)
 	cl := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialTimeout: time.Second})
 	defer cl.Close()
-	if err := cl.Ping(context.Background()).Err(); err == nil {
+	if err := cl.Ping(t.Context()).Err(); err == nil {
 		t.Fatal("a server answers where none is")
 	}
 	redisLogger{e.logger}.Printf(t.Context(), "pool %d", 1)

@@ -23,12 +23,12 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "tidemark-cli-test-") //nolint:usetesting // there is no test yet whose directory it could be
+	dir, err := os.MkdirTemp("", "tidemark-cli-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "tidemark")
 	if out, err := exec.Command("go", "build", "-o", binary, "../..").CombinedOutput(); err != nil { //nolint:noctx // go test's own timeout ends it
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
@@ -36,7 +36,7 @@ func testMain(m *testing.M) int {
 	}
 	for _, v := range os.Environ() { // where the developer's own servers are is none of these tests' business
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "TIDEMARK_") && !strings.HasPrefix(name, "TIDEMARK_TEST_") {
-			os.Unsetenv(name)
+			_ = os.Unsetenv(name) // the name came from the environment
 		}
 	}
 	return m.Run()

@@ -108,7 +108,7 @@ func input(name string, stdin io.Reader) (io.ReadCloser, string, error) {
 	if name == "-" {
 		return io.NopCloser(stdin), "stdin", nil
 	}
-	f, err := os.Open(name)
+	f, err := os.Open(name) //nolint:gosec // the file that the user names
 	if err != nil {
 		return nil, "", usage("--input: %w", err)
 	}
@@ -120,7 +120,7 @@ func output(name string, stdout io.Writer) (io.Writer, func() error, error) {
 	if name == "-" {
 		return stdout, func() error { return nil }, nil
 	}
-	f, err := os.Create(name)
+	f, err := os.Create(name) //nolint:gosec // the file that the user names
 	if err != nil {
 		return nil, nil, usage("--output: %w", err)
 	}

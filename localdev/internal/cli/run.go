@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -166,11 +165,9 @@ func (c *runCmd) feed(app *spec.App, embedded bool, e *env) job.Feed {
 	if f.Rate == 0 && (f.Count == 0 || c.For > 0) {
 		f.Rate = defaultRate
 	}
-	step := 0.0
+	step := float64(coveredWindows*smallest.Milliseconds()) / float64(max(1, f.Count))
 	if f.Rate > 0 {
 		step = c.Speed * 1000 / f.Rate
-	} else {
-		step = float64(coveredWindows*smallest.Milliseconds()) / float64(f.Count)
 	}
 	f.Events = sample.Options{
 		Seed: c.Seed, Keys: c.Keys, Disorder: allowedDisorder(app), Late: c.Late, Start: event.FromGo(time.Now()), Step: step,
@@ -199,7 +196,7 @@ func (c *runCmd) announce(app *spec.App, o *job.Options) {
 	}
 	where := "broker and state in this process"
 	if !o.Embedded() {
-		where = fmt.Sprintf("on %s", c.Brokers[0])
+		where = "on " + c.Brokers[0]
 	}
 	say("%s (%s), %s; Ctrl-C ends it", app.Name, from, where)
 	f := &o.Feed
@@ -208,7 +205,7 @@ func (c *runCmd) announce(app *spec.App, o *job.Options) {
 		say("records: %s", f.Input)
 	case f.Sample && f.Rate > 0 && c.Speed != 1:
 		say("records: %g a second, made up; event time runs at %gx, so that the smallest window, %s, takes %s (--speed changes it)",
-			f.Rate, c.Speed, job.Smallest(app).Duration(), (time.Duration(float64(job.Smallest(app).Duration()) / c.Speed)).Round(time.Second/10))
+			f.Rate, c.Speed, job.Smallest(app).Duration(), time.Duration(float64(job.Smallest(app).Duration())/c.Speed).Round(time.Second/10))
 	case f.Sample && f.Rate > 0:
 		say("records: %g a second, made up", f.Rate)
 	case f.Sample:

@@ -100,7 +100,7 @@ func (r *run) all(ctx context.Context) (err error) {
 		return err
 	}
 	err = r.wait(ctx)
-	r.end()
+	r.end(context.WithoutCancel(ctx))
 	return errors.Join(err, r.Terminal.Summary(r.board.Snapshot(), r.closed))
 }
 
@@ -218,7 +218,8 @@ func (r *run) wait(ctx context.Context) error {
 	defer func() {
 		cancel()
 		if idle != nil {
-			<-idle // it uses what is taken down next
+			err := <-idle // it uses what is taken down next
+			r.Logger.Debug("the run has ended before everything was closed", "error", err)
 		}
 	}()
 	for {
@@ -306,12 +307,12 @@ func (r *run) flush(ctx context.Context, ends map[event.TopicPartition]int64) ([
 }
 
 // end stops what is left, shows the last results and says where the watermark went.
-func (r *run) end() {
+func (r *run) end(ctx context.Context) {
 	r.stop()
 	r.work.Wait()
 	r.unshow()
 	r.shows.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
 	if err := r.tail.more(ctx); err != nil {
 		r.Logger.Warn("the last results cannot be shown", "error", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,8 +141,8 @@ func (w *world) onClose(f func() error) { w.closers = append(w.closers, f) }
 // close takes down what open made, last things first.
 func (w *world) close() error {
 	var errs []error
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		errs = append(errs, w.closers[i]())
+	for _, c := range slices.Backward(w.closers) {
+		errs = append(errs, c())
 	}
 	w.closers = nil
 	return errors.Join(errs...)

@@ -206,7 +206,7 @@ func (r *run) all(ctx context.Context, lines []jsonl.Line) error {
 			}
 			continue
 		}
-		if err := r.add(l); err != nil {
+		if err := r.add(ctx, l); err != nil {
 			return err
 		}
 		if r.count == r.BatchSize && r.BatchSize > 0 {
@@ -227,7 +227,7 @@ func (r *run) all(ctx context.Context, lines []jsonl.Line) error {
 }
 
 // add appends a record to the log, unless it is there already, and to the batch.
-func (r *run) add(l *jsonl.Line) error {
+func (r *run) add(ctx context.Context, l *jsonl.Line) error {
 	if !r.sources[l.Topic] {
 		return r.bad(l, "topic %q: no pipeline of the spec reads it; topics are %q", l.Topic, r.App.SourceTopics())
 	}
@@ -239,7 +239,7 @@ func (r *run) add(l *jsonl.Line) error {
 		}
 		rec.Timestamp = r.clock
 	}
-	offsets, err := r.log.Offsets(context.Background(), []event.TopicPartition{l.TopicPartition})
+	offsets, err := r.log.Offsets(ctx, []event.TopicPartition{l.TopicPartition})
 	if err != nil {
 		return err
 	}

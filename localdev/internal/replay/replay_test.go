@@ -130,15 +130,15 @@ func TestTheSameInputGivesTheSameBytes(t *testing.T) {
 	for _, name := range []string{"tumbling", "sliding", "session"} {
 		t.Run(name, func(t *testing.T) {
 			app := load(t, filepath.Join("testdata", name+".yaml"))
-			in := generated(t, app, 3000, .02)
+			in := generated(t, app, 1500, .05)
 			first, sum, err := run(t, in, replay.Options{App: app, BatchSize: 100, Flush: true, Ledger: true})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if sum.Records != 3000 || sum.Results < 100 || sum.Late < 10 {
+			if sum.Records != 1500 || sum.Results < 50 || sum.Late < 5 {
 				t.Errorf("the input shows too little: %+v", sum)
 			}
-			for range 3 {
+			for range 2 {
 				again, _, err := run(t, in, replay.Options{App: app, BatchSize: 100, Flush: true, Ledger: true})
 				if err != nil {
 					t.Fatal(err)
@@ -206,9 +206,9 @@ func TestFinalResultsDoNotDependOnTheBatchSize(t *testing.T) {
 			for i := range app.Pipelines[0].Aggregates {
 				app.Pipelines[0].Aggregates[i].Functions = []string{"count", "min", "max", "p50"}
 			}
-			in := generated(t, app, 1000, 0)
+			in := generated(t, app, 500, 0)
 			var want map[string]string
-			for _, batch := range []int{1, 7, 500, 100000, 0} {
+			for _, batch := range []int{1, 7, 500, 0} {
 				out, sum, err := run(t, in, replay.Options{App: app, BatchSize: batch, Flush: true})
 				if err != nil {
 					t.Fatal(err)
@@ -220,7 +220,7 @@ func TestFinalResultsDoNotDependOnTheBatchSize(t *testing.T) {
 				if want == nil {
 					want = got
 				}
-				if d := gocmp.Diff(want, got); d != "" || len(got) < 20 {
+				if d := gocmp.Diff(want, got); d != "" || len(got) < 10 {
 					t.Errorf("batch size %d, %d windows (-batch size 1 +got)\n%s", batch, len(got), d)
 				}
 			}

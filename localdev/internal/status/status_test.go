@@ -85,7 +85,8 @@ func TestLastResultsAreTheNewest(t *testing.T) {
 	}
 }
 
-func get(t *testing.T, method, url string) (*http.Response, string) {
+// get returns the status, the headers and the body.
+func get(t *testing.T, method, url string) (int, http.Header, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
 	if err != nil {
@@ -100,7 +101,7 @@ func get(t *testing.T, method, url string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(body)
+	return resp.StatusCode, resp.Header, string(body)
 }
 
 func TestServer(t *testing.T) {
@@ -110,14 +111,14 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Published([]byte(`{"key":"<b>"}`))
-	resp, body := get(t, http.MethodGet, s.URL()+"/api/status")
+	code, _, body := get(t, http.MethodGet, s.URL()+"/api/status")
 	var got status.Snapshot
-	if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != http.StatusOK || got.App != "app" || len(got.LastResults) != 1 {
-		t.Errorf("status %d, %v: %s", resp.StatusCode, err, body)
+	if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK || got.App != "app" || len(got.LastResults) != 1 {
+		t.Errorf("status %d, %v: %s", code, err, body)
 	}
-	resp, body = get(t, http.MethodGet, s.URL()+"/")
-	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
-		t.Errorf("page: %d %v", resp.StatusCode, resp.Header)
+	code, header, body := get(t, http.MethodGet, s.URL()+"/")
+	if code != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), "text/html") || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("page: %d %v", code, header)
 	}
 	if found := regexp.MustCompile(`https?://|//[a-z]|innerHTML|@import|<link|src=`).FindString(body); found != "" {
 		t.Errorf("the page has %q: it asks nobody else, and builds no markup out of data", found)
@@ -128,8 +129,8 @@ func TestServer(t *testing.T) {
 	}{
 		{http.MethodPost, "/api/status", http.StatusMethodNotAllowed}, {http.MethodGet, "/else", http.StatusNotFound}, {http.MethodDelete, "/", http.StatusMethodNotAllowed},
 	} {
-		if resp, _ := get(t, c.method, s.URL()+c.path); resp.StatusCode != c.want {
-			t.Errorf("%s %s: %d, want %d", c.method, c.path, resp.StatusCode, c.want)
+		if code, _, _ := get(t, c.method, s.URL()+c.path); code != c.want {
+			t.Errorf("%s %s: %d, want %d", c.method, c.path, code, c.want)
 		}
 	}
 	if _, err := status.Listen(t.Context(), strings.TrimPrefix(s.URL(), "http://"), b); err == nil {

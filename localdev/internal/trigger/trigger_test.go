@@ -127,7 +127,7 @@ func (f *function) invoke(_ context.Context, payload []byte) ([]byte, error) {
 func (b *broker) start(t *testing.T, f *function, o trigger.Options) (stop func()) {
 	t.Helper()
 	o.Brokers, o.Group, o.Topics, o.Invoke, o.Logger = b.addrs, "g", []string{"in"}, f.invoke, slog.New(slog.DiscardHandler)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // it ends by stop, also when the test is over
 	done := make(chan error, 1)
 	go func() { done <- trigger.Run(ctx, o) }()
 	stop = sync.OnceFunc(func() {
