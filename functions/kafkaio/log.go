@@ -50,8 +50,8 @@ const (
 	committed   = 1
 )
 
-// Offsets implements Log: three requests at the same time. Stable is never above End, though the two are asked separately:
-// what was stable a moment later was stable as far as the End returned.
+// Offsets implements Log. Stable is asked for after End, and cut off there: asked at the same time, records published in
+// between would look like an open transaction.
 func (c *Client) Offsets(ctx context.Context, partitions []event.TopicPartition) (map[event.TopicPartition]Offsets, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -67,8 +67,8 @@ func (c *Client) Offsets(ctx context.Context, partitions []event.TopicPartition)
 		}()
 		return ch
 	}
-	start, end, stable := ask(earliest, uncommitted), ask(latest, uncommitted), ask(latest, committed)
-	s, e, l := <-start, <-end, <-stable
+	start, e := ask(earliest, uncommitted), <-ask(latest, uncommitted)
+	s, l := <-start, <-ask(latest, committed)
 	if err := errors.Join(s.err, e.err, l.err); err != nil {
 		return nil, err
 	}
