@@ -184,7 +184,7 @@ func (f *function) kill() {
 func (f *function) invoke(ctx context.Context, payload []byte, killAfter time.Duration) ([]byte, error) {
 	f.t.Helper()
 	if f.proc == nil {
-		f.start()
+		f.start() //nolint:contextcheck // the process outlives the invocation
 	}
 	f.n++
 	c := &call{id: "request-" + strconv.Itoa(f.n), payload: payload, done: make(chan result, 1)}
