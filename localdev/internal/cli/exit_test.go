@@ -169,6 +169,7 @@ func TestSignalsEndARunCleanly(t *testing.T) {
 	}{
 		"interrupt":                      {signals: []os.Signal{os.Interrupt}, await: "status page: "},
 		"terminate":                      {signals: []os.Signal{syscall.SIGTERM}, await: "status page: "},
+		"terminal closed":                {signals: []os.Signal{syscall.SIGHUP}, await: "status page: "},
 		"twice at once":                  {signals: []os.Signal{os.Interrupt, os.Interrupt}, await: "status page: "},
 		"while there is work":            {signals: []os.Signal{os.Interrupt}, args: []string{"--rate", "20000", "--tick", "20ms"}, await: "\"type\":\"progress\""},
 		"while it waits for more":        {signals: []os.Signal{os.Interrupt}, args: []string{"--input", os.DevNull}, await: "\"type\":\"progress\""},
