@@ -27,9 +27,6 @@ const (
 	mostTopic = 249
 )
 
-// InternalTopics are the topics that Tidemark keeps for itself: neither sources nor sinks.
-func InternalTopics() []string { return []string{LedgerTopic, PanesTopic} }
-
 // check returns what is wrong with s, and what would be right; two empty strings if nothing is.
 func (f format) check(s string) (message, hint string) {
 	switch f {

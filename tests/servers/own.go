@@ -40,9 +40,6 @@ func StartRedis(t testing.TB) *OwnRedis {
 // Addr returns host:port, the same before and after a restart.
 func (r *OwnRedis) Addr() string { return r.addr }
 
-// URL returns redis://host:port.
-func (r *OwnRedis) URL() string { return "redis://" + r.addr }
-
 // Start starts the server, empty, and returns when it answers. It does nothing while the server runs.
 func (r *OwnRedis) Start() {
 	r.t.Helper()
