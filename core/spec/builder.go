@@ -319,7 +319,7 @@ func (p *PipelineBuilder) Late(topic string) *PipelineBuilder {
 	return p
 }
 
-// DeadLetter names the topic of records that cannot be processed. Without it: the app's, or the sink's with "-dead-letter".
+// DeadLetter names the topic of records that cannot be processed. Without it: the app's.
 func (p *PipelineBuilder) DeadLetter(topic string) *PipelineBuilder {
 	p.Pipeline.DeadLetterTopic = topic
 	return p

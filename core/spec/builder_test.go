@@ -74,7 +74,7 @@ pipelines:
 	if diff := cmp.Diff(read, built); diff != "" {
 		t.Errorf("-file +built:\n%s", diff)
 	}
-	if got := built.Pipelines[0].DeadLetterTopic; got != "aggregated-metrics-dead-letter" {
+	if got := built.Pipelines[0].DeadLetterTopic; got != "processor-dead-letter" {
 		t.Errorf("got dead letter topic %q", got)
 	}
 }

@@ -12,7 +12,7 @@ const (
 	defaultValue     = "value"
 	defaultField     = "timestamp"
 	lateSuffix       = "-late"
-	deadLetterSuffix = "-dead-letter"
+	deadLetterTopic  = "processor-dead-letter"
 	countFunction    = "count"
 	percentileName   = "percentile"
 )
@@ -44,8 +44,8 @@ func (a *App) defaults() {
 		}
 	}
 	a.Consumer.Topics = topics
-	if a.Errors.DeadLetterTopic == "" && a.Producer.ResultTopic != "" {
-		a.Errors.DeadLetterTopic = a.Producer.ResultTopic + deadLetterSuffix
+	if a.Errors.DeadLetterTopic == "" {
+		a.Errors.DeadLetterTopic = deadLetterTopic
 	}
 }
 
@@ -59,7 +59,7 @@ func (a *App) SourceTopics() []string {
 	return slices.Compact(topics)
 }
 
-// topicDefaults names the late and the dead letter topic after the sink.
+// topicDefaults names the late topic after the sink, and the dead letter topic as all apps do that name none.
 func (p *Pipeline) topicDefaults() {
 	if p.SinkTopic == "" {
 		return
@@ -68,7 +68,7 @@ func (p *Pipeline) topicDefaults() {
 		p.LateTopic = p.SinkTopic + lateSuffix
 	}
 	if p.DeadLetterTopic == "" {
-		p.DeadLetterTopic = p.SinkTopic + deadLetterSuffix
+		p.DeadLetterTopic = deadLetterTopic
 	}
 }
 

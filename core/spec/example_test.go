@@ -29,7 +29,7 @@ pipelines:
 	fmt.Println(p.LateTopic, p.DeadLetterTopic)
 	// Output:
 	// revenue [orders] tumbling 1h0m0s [count sum p99]
-	// order-totals-late order-totals-dead-letter
+	// order-totals-late processor-dead-letter
 }
 
 func ExampleLoad_problems() {

@@ -174,7 +174,7 @@ func functionField() *field {
 func errorFields() []field {
 	fields := recordErrorFields()
 	fields[0].def, fields[0].absent = "retry", ""
-	fields[1].absent = "RESULT_TOPIC-dead-letter"
+	fields[1].def, fields[1].absent = deadLetterTopic, ""
 	return append(
 		fields,
 		field{
@@ -200,7 +200,7 @@ func recordErrorFields() []field {
 			doc: "For a record that can never be processed: dead-letter it (retry, dead_letter), count it (skip) or block its partition (fail). retry also retries operations that fail.",
 		},
 		{
-			name: "dead_letter_topic", kind: kindString, format: formatTopic, absent: "that of processor.error_handling, else RESULT_TOPIC-dead-letter",
+			name: "dead_letter_topic", kind: kindString, format: formatTopic, absent: "that of processor.error_handling",
 			doc: "Topic of records that cannot be processed, with the reason in their headers.",
 		},
 	}

@@ -83,7 +83,7 @@ func TestLoadAppliesDefaults(t *testing.T) {
 		Windows:    []window.Definition{{Name: "tumbling", Kind: window.KindTumbling, Size: 300_000, Lateness: 60_000}},
 		Aggregates: []spec.Aggregates{{Value: "value", Functions: []string{"count", "sum", "average", "min", "max", "p50", "p95", "p99", "stddev"}}},
 		Watermark:  defaultWatermark(), Policy: spec.PolicyRetry,
-		SinkTopic: "out", LateTopic: "out-late", DeadLetterTopic: "out-dead-letter", Shards: 1,
+		SinkTopic: "out", LateTopic: "out-late", DeadLetterTopic: "processor-dead-letter", Shards: 1,
 	}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -91,7 +91,7 @@ func TestLoadAppliesDefaults(t *testing.T) {
 	if app.Consumer.GroupID != "tidemark.default" || app.State.Backend != spec.BackendRedis || app.Consumer.AutoOffsetReset != "earliest" {
 		t.Errorf("got group %q, backend %q, reset %q", app.Consumer.GroupID, app.State.Backend, app.Consumer.AutoOffsetReset)
 	}
-	if app.Errors.DeadLetterTopic != "out-dead-letter" || app.Producer.Acks != "all" || app.Consumer.SessionTimeout != 30*time.Second {
+	if app.Errors.DeadLetterTopic != "processor-dead-letter" || app.Producer.Acks != "all" || app.Consumer.SessionTimeout != 30*time.Second {
 		t.Errorf("got dead letter topic %q, acks %q, session timeout %v", app.Errors.DeadLetterTopic, app.Producer.Acks, app.Consumer.SessionTimeout)
 	}
 }
@@ -215,7 +215,7 @@ pipelines:
 	if diff := cmp.Diff([]spec.Watermark{wantA, wantB}, []spec.Watermark{a.Watermark, b.Watermark}); diff != "" {
 		t.Errorf("watermarks: -want +got:\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"out", "out-late", "out-dead-letter", "skip"}, []string{a.SinkTopic, a.LateTopic, a.DeadLetterTopic, string(a.Policy)}); diff != "" {
+	if diff := cmp.Diff([]string{"out", "out-late", "processor-dead-letter", "skip"}, []string{a.SinkTopic, a.LateTopic, a.DeadLetterTopic, string(a.Policy)}); diff != "" {
 		t.Errorf("a: -want +got:\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"results", "too-late", "dead", "fail"}, []string{b.SinkTopic, b.LateTopic, b.DeadLetterTopic, string(b.Policy)}); diff != "" {

@@ -324,14 +324,14 @@ func TestTopicsThatAreMissingAreNamed(t *testing.T) {
 	config, _ := manySpec(t, "memory", "unused")
 	brokers, client := fakeKafka(t)
 	a := tidemark(t, "run", "--config", config, "--brokers", brokers, "--for", "1s", "--listen", "off")
-	if want := "topics do not exist: in, out, out-late, out-dead-letter, tidemark-ledger; create them, or let --create-topics do it"; a.code != 1 || !strings.Contains(a.err, want) {
+	if want := "topics do not exist: in, out, out-late, processor-dead-letter, tidemark-ledger; create them, or let --create-topics do it"; a.code != 1 || !strings.Contains(a.err, want) {
 		t.Errorf("want %s\n%s", want, a)
 	}
 	if a := tidemark(t, "validate", "--config", config, "--brokers", brokers); a.code != 1 || !strings.Contains(a.err, "topic in; topic out; topic out-late") {
 		t.Errorf("validate: %s", a)
 	}
 	ok(t, "run", "--config", config, "--brokers", brokers, "--create-topics", "--partitions", "3", "--for", "100ms", "--listen", "off")
-	for topic, want := range map[string]int{"in": 3, "out": 3, "out-late": 1, "out-dead-letter": 1, spec.LedgerTopic: 1} {
+	for topic, want := range map[string]int{"in": 3, "out": 3, "out-late": 1, "processor-dead-letter": 1, spec.LedgerTopic: 1} {
 		parts, err := client.Partitions(t.Context(), []string{topic})
 		if err != nil || len(parts) != want {
 			t.Errorf("%s: %d partitions, %v; want %d", topic, len(parts), err, want)
