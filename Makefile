@@ -26,7 +26,7 @@ help: ## what each target does
 
 .PHONY: run
 run: ## the main job on this machine, with Go alone: sample events in, windows out (ARGS="--for 30s")
-	go run ./localdev run $(ARGS)
+	@go build -o dist/tidemark ./localdev && exec dist/tidemark run $(ARGS)
 
 .PHONY: build
 build: ## the bootstrap binaries for Lambda in dist/ARCH/FUNCTION/, and dist/tidemark for this machine

@@ -11,7 +11,7 @@ import (
 // ErrPayload is returned when the payload of a delta, or the metadata of a plan, is damaged or of a newer version.
 var ErrPayload = errors.New("pipeline: unreadable payload")
 
-// Versions of the payloads of slices. DESIGN.md of the state store draws them.
+// Versions of the payloads of slices. DESIGN.md of core draws them.
 const (
 	groupsVersion    = 1
 	fragmentsVersion = 1

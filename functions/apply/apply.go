@@ -160,7 +160,7 @@ func (a *Applier) until(ctx context.Context, part kafkaio.Partition, s *slot, to
 // final reports whether trying again at once cannot help.
 func final(err error) bool {
 	for _, target := range []error{
-		ErrNoGenesis, ErrEnded, ErrLedgerGone, pipeline.ErrBlocked, pipeline.ErrPayload, kafkaio.ErrOutOfRange,
+		ErrNoGenesis, ErrEnded, ErrTopicChanged, ErrLedgerGone, pipeline.ErrBlocked, pipeline.ErrPayload, kafkaio.ErrOutOfRange,
 		kafkaio.ErrUnknownTopic, statestore.ErrFormat, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, target) {
@@ -199,6 +199,9 @@ func (a *Applier) restore(ctx context.Context, part kafkaio.Partition, s *slot, 
 		return fmt.Errorf("pipeline %s: %w", a.Pipeline.Name, ErrEnded)
 	case !ok:
 		return fmt.Errorf("pipeline %s, %s/%d: %w", a.Pipeline.Name, part.Topic, part.Partition, ErrNoGenesis)
+	}
+	if base.TopicID != part.TopicID {
+		return fmt.Errorf("pipeline %s, %s/%d: %w", a.Pipeline.Name, part.Topic, part.Partition, ErrTopicChanged)
 	}
 	r := statestore.Restore{
 		Token: base.Token, Offset: base.Offset, Watermark: base.Watermark, ReplayFrom: base.ReplayFrom, MaxTime: base.MaxTime,

@@ -21,6 +21,9 @@ var (
 	ErrNoGenesis = errors.New("apply: partition has no genesis yet")
 	// ErrEnded is returned when a newer version of the pipeline took over.
 	ErrEnded = errors.New("apply: pipeline ended, a newer version took over")
+	// ErrTopicChanged is returned when a topic was deleted and made anew since the committed plan: its offsets mean other records
+	// now. Fire halts and says what to do.
+	ErrTopicChanged = errors.New("apply: topic was made anew")
 	// ErrLedgerGone is returned when the metadata of a plan names a ledger record that the topic no longer has: the ledger's
 	// retention is shorter than that of the source topics. Restore the record or start a new pipeline.
 	ErrLedgerGone = errors.New("apply: ledger record of the committed plan is gone")

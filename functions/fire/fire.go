@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -97,9 +99,10 @@ type Report struct {
 	Plan      int64      // the newest committed plan
 	Watermark event.Time // its watermark
 	Decision  watermark.Decision
-	Lag       int64 // records in the log that are not folded yet
-	Open      int   // slices that are not final
-	Made      bool  // this run committed a plan
+	HeldBy    string // who holds the watermark back, and why
+	Lag       int64  // records in the log that are not folded yet
+	Open      int    // slices that are not final
+	Made      bool   // this run committed a plan
 	Panes     int
 	Late      int
 	Dead      int
@@ -132,29 +135,32 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for quiet := 0; quiet < quietTicks; {
+	// A pipeline that failed is left to the next invocation; it must not slow down the others.
+	failed := map[*runner]error{}
+	for quiet := 0; quiet < quietTicks && (len(failed) == 0 || len(failed) < len(h.runners)); {
 		select {
 		case <-ctx.Done():
-			return made, nil
+			return made, errors.Join(slices.Collect(maps.Values(failed))...)
 		case <-timer.C:
 		}
-		reports := h.Run(ctx, nudge)
+		var reports []Report
 		allQuiet := true
-		var errs []error
-		for _, r := range reports {
-			if r.Made {
+		for _, r := range h.runners {
+			if failed[r] != nil {
+				continue
+			}
+			rep := h.run(ctx, r, request{nudge: nudge})
+			reports = append(reports, rep)
+			if rep.Made {
 				made++
 			}
-			allQuiet = allQuiet && r.Quiet
-			if r.Err != nil && ctx.Err() == nil {
-				errs = append(errs, r.Err)
+			allQuiet = allQuiet && rep.Quiet
+			if rep.Err != nil && ctx.Err() == nil {
+				failed[r] = rep.Err
 			}
 		}
 		if h.OnTick != nil {
 			h.OnTick(reports)
-		}
-		if err := errors.Join(errs...); err != nil {
-			return made, err
 		}
 		nudge = apply.Nudge{}
 		if quiet++; !allQuiet {
@@ -162,7 +168,7 @@ func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err er
 		}
 		timer.Reset(h.Tick)
 	}
-	return made, nil
+	return made, errors.Join(slices.Collect(maps.Values(failed))...)
 }
 
 // Run looks once at every pipeline and makes the plans that are due.

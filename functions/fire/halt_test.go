@@ -5,10 +5,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/functions/fire"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 )
@@ -232,5 +235,53 @@ func TestAFirerThatDiedInItsTransactionDoesNotHoldUpTheNext(t *testing.T) {
 	b.run(t)
 	if got, want := b.results(t), "0 on_time 1"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestARecordTooLargeForItsSideTopicGoesThereWithoutItsContent(t *testing.T) {
+	refusals := 0
+	b := newBench(t, tumbling, 1, memlog.Options{Hook: func(op string) error {
+		// As a broker does while the message is whole: the first plan, and the first try of making it smaller.
+		if op == memlog.OpProduce+":before" && refusals > 0 {
+			refusals--
+			return kafkaio.ErrTooLarge
+		}
+		return nil
+	}})
+	b.run(t)
+	for _, v := range []string{`{"value":1}`, strings.Repeat("x", 600_000), `{"value":1}`} {
+		if err := b.log.Append("events", 0, event.Record{Offset: memlog.Next, Timestamp: 12, Key: []byte("k"), Value: []byte(v)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refusals = 2
+	b.ingest(t, 0, 30)
+	b.run(t)
+	dead := b.log.Records(b.pipe.DeadLetterTopic)
+	if len(dead) != 1 || dead[0].Value != nil || string(dead[0].Headers[0].Value) != "too_large" || string(dead[0].Headers[3].Value) != "1" {
+		t.Errorf("dead letters: %+v", dead)
+	}
+	if got, want := b.results(t), "10 on_time 2"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestOnlyWhatTheLogNoLongerHasIsLost(t *testing.T) {
+	b := newBench(t, tumbling, 1, memlog.Options{})
+	b.run(t)
+	b.ingest(t, 0, 40)
+	b.run(t)
+	b.ingest(t, 0, 1, 2, 3, 4) // offsets 1 to 4, all late
+	if err := b.log.Truncate(source, 3); err != nil {
+		t.Fatal(err)
+	}
+	b.run(t)
+	var got []string
+	for _, r := range b.log.Records("results-late") {
+		got = append(got, string(r.Headers[len(r.Headers)-6].Value)+" "+string(r.Headers[len(r.Headers)-9].Value)+" "+string(r.Value))
+	}
+	want := []string{"1 lost ", "2 lost ", `3 late {"value":1}`, `4 late {"value":1}`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -1,11 +1,9 @@
 package fire
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -14,8 +12,47 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 )
 
-// producePage is the number of messages that are produced before waiting for their acknowledgement.
-const producePage = 5000
+// What is produced before waiting for its acknowledgement: it bounds the memory of a plan with very many late records.
+const (
+	pageMessages = 5000
+	pageBytes    = 8 << 20
+)
+
+// pages produces messages in the open transaction of a session, page by page.
+type pages struct {
+	session  kafkaio.Session
+	messages []kafkaio.Message
+	bytes    int
+}
+
+func (p *pages) add(ctx context.Context, m kafkaio.Message) error {
+	p.messages = append(p.messages, m)
+	if p.bytes += size(&m); len(p.messages) < pageMessages && p.bytes < pageBytes {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
+func (p *pages) flush(ctx context.Context) error {
+	if len(p.messages) == 0 {
+		return nil
+	}
+	if _, err := p.session.Produce(ctx, p.messages); err != nil {
+		return fmt.Errorf("produce: %w", unknown(err))
+	}
+	clear(p.messages)
+	p.messages, p.bytes = p.messages[:0], 0
+	return nil
+}
+
+// size is about what a message takes in a batch.
+func size(m *kafkaio.Message) int {
+	n := len(m.Key) + len(m.Value) + 64
+	for _, h := range m.Headers {
+		n += len(h.Key) + len(h.Value) + 8
+	}
+	return n
+}
 
 // unknown marks an error after which it cannot be known what became of the transaction.
 func unknown(err error) error {
@@ -29,23 +66,20 @@ func unknown(err error) error {
 // every partition with their metadata.
 func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Plan, w, now event.Time, out *pipeline.Outcome, rep *Report) (*apply.Plan, error) {
 	number := plan.Number + 1
-	messages := make([]kafkaio.Message, 0, len(out.Panes)+1)
-	for i := range out.Panes {
-		messages = append(messages, r.paneMessage(&out.Panes[i], number, now))
-	}
-	side, err := r.sideOutputs(ctx, parts, number, now, rep)
-	if err != nil {
-		return nil, err
-	}
-	messages = append(messages, side...)
-
 	if err := r.session.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("plan %d: begin: %w", number, unknown(err))
 	}
-	for page := range slices.Chunk(messages, producePage) {
-		if _, err := r.session.Produce(ctx, page); err != nil {
-			return nil, fmt.Errorf("plan %d: produce: %w", number, unknown(err))
+	messages := pages{session: r.session}
+	for i := range out.Panes {
+		if err := messages.add(ctx, r.paneMessage(&out.Panes[i], number, now)); err != nil {
+			return nil, fmt.Errorf("plan %d: %w", number, err)
 		}
+	}
+	if err := r.sideOutputs(ctx, parts, number, now, rep, &messages); err != nil {
+		return nil, fmt.Errorf("plan %d: %w", number, err)
+	}
+	if err := messages.flush(ctx); err != nil {
+		return nil, fmt.Errorf("plan %d: %w", number, err)
 	}
 	next := &apply.Plan{Number: number, Watermark: w, At: now, Partitions: make(map[event.TopicPartition]apply.Base, len(parts))}
 	offsets := make([]kafkaio.OffsetCommit, 0, len(parts))
@@ -66,7 +100,7 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 		}
 		entries = append(entries, entry)
 	}
-	record, err := r.ledgerRecord(number, w, now, rep.Decision.Holder.String(), entries)
+	record, err := r.ledgerRecord(number, w, now, rep.HeldBy, entries)
 	if err != nil {
 		return nil, err
 	}
@@ -125,104 +159,7 @@ func (r *runner) paneMessage(p *pipeline.Pane, plan int64, now event.Time) kafka
 	}
 }
 
-// sideOutputs turns the outbox into messages: late records first, then dead letters, each by topic, partition and offset.
-func (r *runner) sideOutputs(ctx context.Context, parts []*partition, plan int64, now event.Time, rep *Report) ([]kafkaio.Message, error) {
-	var late, dead []kafkaio.Message
-	sorted := slices.Clone(parts)
-	slices.SortFunc(sorted, func(a, b *partition) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.TopicPartition.Partition, b.TopicPartition.Partition))
-	})
-	for _, p := range sorted {
-		err := r.eachRecord(ctx, p, p.outcome.Outbox, func(e pipeline.OutboxEntry, rec *event.Record) {
-			m := r.sideMessage(p, e, rec, plan, now)
-			if e.Reason == event.ReasonLate {
-				late = append(late, m)
-			} else {
-				dead = append(dead, m)
-			}
-		})
-		if err != nil {
-			return nil, fmt.Errorf("plan %d: records for the side outputs: %w", plan, err)
-		}
-	}
-	rep.Late, rep.Dead = len(late), len(dead)
-	return append(late, dead...), nil
-}
-
-// span is the most offsets between two entries of the outbox that are read together: a fetch costs more than a few records.
-const span = 1000
-
-// eachRecord calls f for every entry with its record, read from the log again, or nil if the log no longer has it.
-func (r *runner) eachRecord(ctx context.Context, p *partition, entries []pipeline.OutboxEntry, f func(pipeline.OutboxEntry, *event.Record)) error {
-	for len(entries) > 0 {
-		n := 1
-		for n < len(entries) && entries[n].Offset-entries[n-1].Offset <= span {
-			n++
-		}
-		run := entries[:n]
-		entries = entries[n:]
-		err := r.Log.Read(ctx, p.TopicPartition, run[0].Offset, run[n-1].Offset+1, func(records []event.Record, next int64) error {
-			for i := range records {
-				for len(run) > 0 && run[0].Offset < records[i].Offset {
-					f(run[0], nil)
-					run = run[1:]
-				}
-				if len(run) > 0 && run[0].Offset == records[i].Offset {
-					f(run[0], &records[i])
-					run = run[1:]
-				}
-			}
-			for len(run) > 0 && run[0].Offset < next {
-				f(run[0], nil)
-				run = run[1:]
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, kafkaio.ErrOutOfRange) {
-			return err
-		}
-		for _, e := range run {
-			f(e, nil)
-		}
-	}
-	return nil
-}
-
-// sideMessage copies a record with the reason why it is where it is.
-func (r *runner) sideMessage(p *partition, e pipeline.OutboxEntry, rec *event.Record, plan int64, now event.Time) kafkaio.Message {
-	m := kafkaio.Message{Topic: r.pipe.DeadLetterTopic, Partition: -1, Timestamp: now}
-	if e.Reason == event.ReasonLate {
-		m.Topic = r.pipe.LateTopic
-	}
-	reason, detail := e.Reason, e.Detail
-	if rec != nil {
-		m.Key, m.Value = slices.Clone(rec.Key), slices.Clone(rec.Value)
-		for _, h := range rec.Headers {
-			m.Headers = append(m.Headers, event.Header{Key: h.Key, Value: slices.Clone(h.Value)})
-		}
-	} else {
-		reason, detail = event.ReasonLost, string(e.Reason)+": "+e.Detail
-		r.Logger.Error("record for a side output is no longer in the log", "pipeline", r.pipe.Name, "topic", p.Topic,
-			"partition", p.TopicPartition.Partition, "offset", e.Offset, "reason", e.Reason)
-	}
-	add := func(name, value string) {
-		m.Headers = append(m.Headers, event.Header{Key: "tidemark-" + name, Value: []byte(value)})
-	}
-	add("reason", string(reason))
-	add("topic", p.Topic)
-	add("partition", strconv.Itoa(int(p.TopicPartition.Partition)))
-	add("offset", strconv.FormatInt(e.Offset, 10))
-	add("error", detail)
-	add("retries", "0")
-	add("plan", strconv.FormatInt(plan, 10))
-	if e.Reason == event.ReasonLate {
-		add("watermark", strconv.FormatInt(int64(e.Fence), 10))
-		add("lateness-ms", strconv.FormatInt(int64(e.Fence.Sub(e.Time)), 10))
-	}
-	return m
-}
-
 func (r *runner) logPlan(ctx context.Context, rep Report) {
-	r.Logger.InfoContext(ctx, "plan", "pipeline", r.pipe.Name, "plan", rep.Plan, "watermark", rep.Watermark.String(), "held_by", rep.Decision.String(),
+	r.Logger.InfoContext(ctx, "plan", "pipeline", r.pipe.Name, "plan", rep.Plan, "watermark", rep.Watermark.String(), "held_by", rep.HeldBy,
 		"panes", rep.Panes, "late", rep.Late, "dead_letters", rep.Dead, "lag", rep.Lag, "open", rep.Open)
 }

@@ -21,7 +21,7 @@ import (
 const maxAttempts = 20
 
 // lookTimeout is how long a look at the committed plan, without a session, waits for transactions in flight.
-const lookTimeout = time.Second
+const lookTimeout = 2 * time.Second
 
 // runner fires one pipeline.
 type runner struct {
@@ -30,6 +30,7 @@ type runner struct {
 	applier *apply.Applier
 	session kafkaio.Session // nil: none is open
 	plan    *apply.Plan     // what the open session read or committed itself; nil: read it
+	maxSide int             // largest message of a side output that is published whole, in bytes; 0: any
 }
 
 func newRunner(d *Deps, p *pipeline.Pipeline) *runner {
@@ -78,6 +79,9 @@ func (r *runner) run(ctx context.Context, req request) (Report, error) {
 		if !errors.Is(err, errAgain) {
 			// What the session knows may be out of date, and after an unknown outcome only a new one settles it.
 			r.closeSession()
+		}
+		if errors.Is(err, kafkaio.ErrTooLarge) {
+			again = r.shrink()
 		}
 		if !again || attempt >= maxAttempts || ctx.Err() != nil {
 			return rep, err
@@ -272,15 +276,15 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 			"applied", p.status.Applied, "to", to)
 		at, err := r.applier.CatchUp(ctx, p.Partition, to)
 		p.moved = at > p.status.Applied
-		return err
-	})
-	if err != nil {
 		// Whoever wants everything closed has to hear that not everything can be folded: past the blocking record the watermark
 		// would make late what is on time.
 		if errors.Is(err, pipeline.ErrBlocked) && !req.closeAll {
 			r.Logger.ErrorContext(ctx, "partition is blocked by a record under the policy fail", "pipeline", r.pipe.Name, "error", err)
 			return nil
 		}
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
 	if slices.ContainsFunc(lagging, func(p *partition) bool { return p.moved }) {
@@ -311,7 +315,10 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 			w = max(w, inputs[i].Fence)
 		}
 	}
-	rep.Decision = d
+	rep.Decision, rep.HeldBy = d, d.Holder.String()
+	if w > d.Watermark {
+		rep.HeldBy = "everything is closed"
+	}
 	rep.Open = r.pipe.OpenSlices(plan.Watermark, slots)
 	// A dead attempt may have raised a partition beyond a watermark that another one still holds: no plan is possible below it.
 	fenced := slices.ContainsFunc(inputs, func(p watermark.Partition) bool { return p.Fence > w })
@@ -349,12 +356,13 @@ const readPage = 500
 // read reads what the plan needs, partition by partition in order, and computes it.
 func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan, w, now event.Time) (*pipeline.Outcome, error) {
 	err := each(parts, func(p *partition) (err error) {
-		ids := make([]statestore.SliceID, 0, len(p.status.Slices)+4)
-		var st statestore.Status
-		// The slices of the first status may have been joined by others before the raise.
-		if st, err = r.Store.Status(ctx, p.slot); err != nil {
-			return err
+		st := p.status
+		if p.raised.Top.Offset > st.Applied { // what was folded since the status may have begun other slices
+			if st, err = r.Store.Status(ctx, p.slot); err != nil {
+				return err
+			}
 		}
+		ids := make([]statestore.SliceID, 0, len(st.Slices))
 		for _, s := range st.Slices {
 			ids = append(ids, s.ID)
 		}

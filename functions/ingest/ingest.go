@@ -141,16 +141,22 @@ func (h *Handler) split(ev esm.Event) []job {
 // partition applies one partition in every pipeline that reads its topic, and returns the failures to answer: every delivered
 // offset that some pipeline has not applied, which is right whether the trigger takes them as items or as a place to resume.
 func (h *Handler) partition(ctx context.Context, j job) []esm.Failure {
-	applied := j.end
+	applied, read := j.end, false
 	for i, p := range h.Pipelines {
 		if !slices.Contains(p.Topics, j.Topic) {
 			continue
 		}
+		read = true
 		at, err := h.apply(ctx, h.appliers[i], j)
 		if err != nil {
 			h.report(ctx, p, j, at, err)
 			applied = min(applied, at)
 		}
+	}
+	if !read {
+		// Nothing is lost that a query asked for, and failing would stop the partition for good; but somebody wired it wrongly.
+		h.Logger.ErrorContext(ctx, "records of a topic that no pipeline reads: trigger and spec do not agree", "topic", j.Topic,
+			"partition", j.Partition, "records", len(j.offsets))
 	}
 	var out []esm.Failure
 	for _, o := range j.offsets {
@@ -220,9 +226,6 @@ func (h *Handler) lookup(ctx context.Context, tp event.TopicPartition) (kafkaio.
 				topics = append(topics, t)
 			}
 		}
-	}
-	if !slices.Contains(topics, tp.Topic) {
-		return kafkaio.Partition{}, fmt.Errorf("%s/%d: no pipeline reads this topic", tp.Topic, tp.Partition)
 	}
 	parts, err := h.Log.Partitions(ctx, topics)
 	if err != nil {

@@ -178,6 +178,8 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrOutOfRange, err)
 	case isFenced(err):
 		return fmt.Errorf("%w: %w", ErrFenced, err)
+	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
 		return fmt.Errorf("%w: %w", ErrMetadataTooLarge, err)
 	}

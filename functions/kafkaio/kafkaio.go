@@ -61,6 +61,8 @@ var (
 	ErrUnknownTopic = errors.New("kafkaio: unknown topic")
 	// ErrFenced is returned when a newer session has the transactional id.
 	ErrFenced = errors.New("kafkaio: fenced by a newer producer")
+	// ErrTooLarge is wrapped by the error of a Produce for a message that is larger than the client or the topic takes.
+	ErrTooLarge = errors.New("kafkaio: message too large")
 	// ErrUnknownOutcome is returned when it is not known whether a transaction committed. Close the session and open a new
 	// one: opening settles it, and the group's offsets tell the answer.
 	ErrUnknownOutcome = errors.New("kafkaio: outcome of the transaction is unknown")

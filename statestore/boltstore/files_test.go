@@ -274,6 +274,14 @@ func TestDamagedFilesNeverCrash(t *testing.T) {
 				if !errors.Is(err, statestore.ErrFormat) {
 					t.Fatalf("damage was found neither by Open nor by a call: %v", err)
 				}
+				// What is cut off may be content alone, which shows in a name or a checksum: then the slot is unreadable, the file is
+				// not, and the log has the rest.
+				if !strings.Contains(err.Error(), "open it again") {
+					if err := s.Close(); err != nil {
+						t.Errorf("close: %v", err)
+					}
+					return
+				}
 				if again := write(s, 50); !errors.Is(again, statestore.ErrFormat) {
 					t.Errorf("call after damage was found: %v, want ErrFormat", again)
 				}

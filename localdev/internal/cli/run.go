@@ -79,7 +79,7 @@ func (c *runCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	width := func() int { return progress.Width(e.Err) }
-	terminal := progress.New(progress.Options{Out: e.Out, Err: e.Err, JSON: e.json, Width: width, Now: time.Now})
+	terminal := progress.New(progress.Options{Out: e.Out, Err: e.Err, JSON: e.json, Width: width, Brief: progress.Width(e.Out) > 0, Now: time.Now})
 	e.setLogs(terminal)
 	o := job.Options{
 		App: app, Brokers: c.Brokers, Redis: c.Redis, StateDir: c.StateDir, CreateTopics: c.CreateTopics, Partitions: c.Partitions,

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -101,6 +102,9 @@ func parse(data []byte, defaultTopic string) (Line, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&w); err != nil {
+		if strings.Contains(err.Error(), "unknown field") {
+			err = fmt.Errorf(`%w; a line is {"key":...,"timestamp":MS,"value":{the event}}, of which only value is needed`, err)
+		}
 		return Line{}, err
 	}
 	if rest := bytes.TrimSpace(data[d.InputOffset():]); len(rest) > 0 {

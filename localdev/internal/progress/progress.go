@@ -16,7 +16,7 @@ import (
 
 const (
 	// resultsPerTick is how many results are printed between two ticks; of the others only the number is told.
-	resultsPerTick = 10
+	resultsPerTick = 20
 	// plainEvery is the least distance of two status lines where they cannot be written in place.
 	plainEvery = 5 * time.Second
 )
@@ -26,6 +26,8 @@ type Options struct {
 	Out  io.Writer // results, and what a run came to
 	Err  io.Writer // how it goes
 	JSON bool      // one object a line on Out: progress, result, summary
+	// Brief is for an Out that a person reads: at most resultsPerTick results a tick are printed, the others counted.
+	Brief bool
 	// Width returns the columns of the terminal behind Err, or 0 if it is none.
 	Width func() int
 	Now   func() time.Time
@@ -72,7 +74,7 @@ func (t *Terminal) Say(format string, args ...any) {
 	t.above(func() { t.print([]byte(fmt.Sprintf(format, args...) + "\n")) })
 }
 
-// Result shows a result record by its value. At most ten a tick are printed, with JSON all of them.
+// Result shows a result record by its value.
 func (t *Terminal) Result(tp event.TopicPartition, offset int64, value []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -86,7 +88,7 @@ func (t *Terminal) Result(tp event.TopicPartition, offset int64, value []byte) {
 		}{"result", tp.Topic, tp.Partition, offset, value})
 		return
 	}
-	if t.shown >= resultsPerTick {
+	if t.Brief && t.shown >= resultsPerTick {
 		t.hidden++
 		return
 	}
@@ -183,7 +185,7 @@ func (t *Terminal) Failed() error {
 func (t *Terminal) flushHidden() {
 	if t.hidden > 0 {
 		n := t.hidden
-		t.above(func() { t.print(fmt.Appendf(nil, "... and %d more\n", n)) })
+		t.above(func() { t.print(fmt.Appendf(nil, "... and %d more (--json, or output to a file, has all)\n", n)) })
 	}
 	t.shown, t.hidden = 0, 0
 }

@@ -92,19 +92,31 @@ func TestWithoutATerminalTheLineComesNowAndThen(t *testing.T) {
 	}
 }
 
-func TestResultsBeyondTenASecondAreCounted(t *testing.T) {
+func TestEveryResultIsPrintedWhereNobodyReadsAlong(t *testing.T) {
 	s := newScreen(0, false)
-	for i := range 25 {
+	for i := range 100 {
+		s.Result(event.TopicPartition{Topic: "out"}, int64(i), value(fmt.Sprint("k", i), `{"count":1}`, "on_time"))
+	}
+	s.Tick(snapshot())
+	if n := strings.Count(s.out.String(), "\n"); n != 100 {
+		t.Errorf("%d lines, want 100", n)
+	}
+}
+
+func TestOnATerminalResultsBeyondTwentyASecondAreCounted(t *testing.T) {
+	s := newScreen(0, false)
+	s.Brief = true
+	for i := range 35 {
 		s.Result(event.TopicPartition{Topic: "out"}, int64(i), value(fmt.Sprint("k", i), `{"count":1}`, "on_time"))
 	}
 	s.Tick(snapshot())
 	s.Result(event.TopicPartition{Topic: "out"}, 25, value("last", `{"count":1}`, "late"))
 	lines := strings.Split(s.out.String(), "\n")
-	if len(lines) != 13 || lines[10] != "... and 15 more" || !strings.Contains(lines[11], "last") {
+	if len(lines) != 23 || !strings.HasPrefix(lines[20], "... and 15 more") || !strings.Contains(lines[21], "last") {
 		t.Errorf("got\n%s", s.out.String())
 	}
-	if want := "2025-01-01 12:34:00..12:35:00  p/1m  last  count 1  (late pane)"; lines[11] != want {
-		t.Errorf("got  %q\nwant %q", lines[11], want)
+	if want := "2025-01-01 12:34:00..12:35:00  p/1m  last  count 1  (late pane)"; lines[21] != want {
+		t.Errorf("got  %q\nwant %q", lines[21], want)
 	}
 }
 

@@ -62,7 +62,7 @@ func Run(ctx context.Context, o Options) error {
 	t := &trigger{Options: o, owned: map[event.TopicPartition]bool{}, held: map[event.TopicPartition]*held{}}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(o.Brokers...), kgo.ConsumerGroup(o.Group), kgo.ConsumeTopics(o.Topics...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DisableAutoCommit(),
-		kgo.BlockRebalanceOnPoll(), kgo.FetchMaxWait(500*time.Millisecond), kgo.ClientID("tidemark-trigger"),
+		kgo.BlockRebalanceOnPoll(), kgo.FetchMaxWait(500*time.Millisecond), kgo.ClientID("tidemark-trigger"), kgo.SessionTimeout(sessionTimeout), kgo.HeartbeatInterval(sessionTimeout/3),
 		kgo.OnPartitionsAssigned(t.assigned), kgo.OnPartitionsRevoked(t.released), kgo.OnPartitionsLost(t.released))
 	if err != nil {
 		return fmt.Errorf("trigger: %w", err)
@@ -75,6 +75,10 @@ func Run(ctx context.Context, o Options) error {
 	}
 	return nil
 }
+
+// sessionTimeout is how long the group waits for a member that died: the least that brokers allow by default. A run that is started
+// again after a kill gets its partitions only then. (session_timeout_ms of a spec is for clients that live longer than one run.)
+const sessionTimeout = 6 * time.Second
 
 type trigger struct {
 	Options
