@@ -8,13 +8,13 @@ import (
 
 // What holds where a spec is silent and the table of keys has no single value for it.
 const (
-	defaultName      = "default"
-	defaultValue     = "value"
-	defaultField     = "timestamp"
-	lateSuffix       = "-late"
-	deadLetterTopic  = "processor-dead-letter"
-	countFunction    = "count"
-	percentileName   = "percentile"
+	defaultName     = "default"
+	defaultValue    = "value"
+	defaultField    = "timestamp"
+	lateSuffix      = "-late"
+	deadLetterTopic = "processor-dead-letter"
+	countFunction   = "count"
+	percentileName  = "percentile"
 )
 
 func defaultTimestamp() Timestamp {
