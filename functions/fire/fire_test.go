@@ -45,6 +45,7 @@ type bench struct {
 	fire  *fire.Handler
 	now   event.Time
 
+	tokens    uint64 // drawn so far: a restart must not draw one again
 	committed map[event.TopicPartition]kafkaio.Committed
 }
 
@@ -71,13 +72,12 @@ func newBench(t *testing.T, yaml string, partitions int32, o memlog.Options) *be
 func (b *bench) restart() {
 	clock := func() event.Time { return b.now }
 	logger := slog.New(slog.DiscardHandler)
-	tokens := uint64(b.now) << 32
 	b.apply = apply.New(apply.Deps{Pipeline: b.pipe, Store: b.store, Log: b.log, Errors: b.app.Errors, Buffer: b.app.BufferSize, Clock: clock, Logger: logger})
 	b.fire = fire.New(fire.Deps{
 		App: b.app, Pipelines: []*pipeline.Pipeline{b.pipe}, Store: b.store, Log: b.log, Publisher: b.log, Clock: clock, Logger: logger,
 		NewToken: func() (t statestore.Token) {
-			tokens++
-			binary.BigEndian.PutUint64(t[:], tokens)
+			b.tokens++
+			binary.BigEndian.PutUint64(t[:], b.tokens)
 			return t
 		},
 	})
