@@ -8,16 +8,18 @@ die()  { printf 'servers: error: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # can_install: this user may install packages, and this system has the package names used here.
-can_install() { [ "$(id -u)" = 0 ] && have apt-get; }
-
-# install PACKAGE...: says what, then installs it. The lists are read first when they are missing or a day old.
-install() {
+can_install() {
   say "installing with apt-get: $*"
   if [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mmin -1440 2>/dev/null | head -n 1)" ]; then
     apt-get update -qq >&2
   fi
-  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >"$DIR/apt.log" 2>&1 ||
+  # Lists of this morning may name versions that are gone by noon: read them anew before giving up.
+  apt_install "$@" || { apt-get update -qq >&2 && apt_install "$@"; } ||
     { tail -n 20 "$DIR/apt.log" >&2; die "apt-get could not install: $*"; }
+}
+
+apt_install() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >"$DIR/apt.log" 2>&1
 }
 
 # until_ok SECONDS PIDFILE WHAT COMMAND...: polls COMMAND until it succeeds; gives up early when the process of
