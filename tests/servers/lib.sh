@@ -8,7 +8,10 @@ die()  { printf 'servers: error: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # can_install: this user may install packages, and this system has the package names used here.
-can_install() {
+can_install() { [ "$(id -u)" = 0 ] && have apt-get; }
+
+# install PACKAGE...: says what, then installs it. The lists are read first when they are missing or a day old.
+install() {
   say "installing with apt-get: $*"
   if [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mmin -1440 2>/dev/null | head -n 1)" ]; then
     apt-get update -qq >&2
