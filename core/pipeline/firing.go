@@ -90,6 +90,9 @@ type fragment struct {
 	row         []byte
 }
 
+// span is the run of records that a fragment is.
+func (f *fragment) span() window.Fragment { return window.Fragment{First: f.first, Last: f.last} }
+
 // NewFiring begins plan number plan, made at the wall-clock time at, that takes the watermark from prev to w.
 func (p *Pipeline) NewFiring(plan int64, at, prev, w event.Time, parts []Prefix) *Firing {
 	f := &Firing{p: p, plan: plan, at: at, prev: prev, w: w, windows: make([]firingWindow, len(p.Windows))}

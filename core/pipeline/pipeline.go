@@ -23,6 +23,7 @@ type Pipeline struct {
 	spec.Pipeline
 
 	composite   *aggregate.Composite
+	group       string
 	id          string
 	fingerprint string
 	paths       []string // what Extract looks for: timestamp, keys, values, in this order
@@ -34,7 +35,8 @@ type Pipeline struct {
 // Compile checks a pipeline once more and prepares what the fold and the firing share.
 func Compile(s spec.Pipeline) (*Pipeline, error) {
 	p := &Pipeline{Pipeline: s, fingerprint: s.Fingerprint()}
-	sum := sha256.Sum256([]byte(p.Group()))
+	p.group = s.Group()
+	sum := sha256.Sum256([]byte(p.group))
 	p.id = hex.EncodeToString(sum[:8])
 	if s.Timestamp.Field != "" {
 		p.paths = append(p.paths, s.Timestamp.Field)
@@ -106,6 +108,9 @@ func compileValues(s spec.Pipeline) ([]aggregate.Value, error) {
 // ID names the pipeline's slots: 16 hex digits made of its group's name. The fingerprint alone would not do: two apps may ask
 // the same of the same topics, and each has its own plans.
 func (p *Pipeline) ID() string { return p.id }
+
+// Group is that of the spec, computed once: it is asked for with every look at the plan.
+func (p *Pipeline) Group() string { return p.group }
 
 // Fingerprint is that of the spec, computed once.
 func (p *Pipeline) Fingerprint() string { return p.fingerprint }

@@ -26,12 +26,12 @@ func (f *Firing) finishSessions(def int) ([]Pane, error) {
 	var panes []Pane
 	kept := map[partRef][]int{} // fragments that stay, by delta
 	for i := 0; i < len(frags); {
-		last, gained, j := frags[i].last, frags[i].gained, i+1
-		for j < len(frags) && frags[j].key == frags[i].key && frags[j].first < last.Add(d.Gap) {
-			last, gained = max(last, frags[j].last), gained || frags[j].gained
+		whole, gained, j := frags[i].span(), frags[i].gained, i+1
+		for j < len(frags) && frags[j].key == frags[i].key && window.Joins(whole, frags[j].span(), d.Gap) {
+			whole, gained = whole.Merge(frags[j].span()), gained || frags[j].gained
 			j++
 		}
-		w := window.Window{Start: frags[i].first, End: last.Add(d.Gap)}
+		w := whole.Window(d.Gap)
 		timing, emit := f.sessionTiming(w, gained)
 		if emit {
 			row, err := f.mergeFragments(frags[i:j])
@@ -157,18 +157,18 @@ func (f *Firing) joinBucket(def, pi int, refs []int, kept map[partRef][]int) err
 		body, n := []byte(nil), 0
 		for i := 0; i < len(stay); n++ {
 			first := &frags[stay[i]]
-			last, owned, j := first.last, first.owned, i+1
+			whole, owned, j := first.span(), first.owned, i+1
 			group := []fragment{*first}
-			for j < len(stay) && frags[stay[j]].key == first.key && frags[stay[j]].first < last.Add(d.Gap) {
+			for j < len(stay) && frags[stay[j]].key == first.key && window.Joins(whole, frags[stay[j]].span(), d.Gap) {
 				x := &frags[stay[j]]
-				last, owned, group = max(last, x.last), owned+x.owned, append(group, *x)
+				whole, owned, group = whole.Merge(x.span()), owned+x.owned, append(group, *x)
 				j++
 			}
 			row, err := f.mergeFragments(group)
 			if err != nil {
 				return err
 			}
-			body = appendFragment(appendBytes(body, first.key), joined.Slice.Start, first.first, last, owned)
+			body = appendFragment(appendBytes(body, first.key), joined.Slice.Start, whole.First, whole.Last, owned)
 			body = f.p.composite.AppendBinary(body, row)
 			joined.Owned += owned
 			i = j
