@@ -35,7 +35,7 @@ func (p *Pipeline) Due(prev, w event.Time, slots []SlotStatus) Due {
 				due.Outbox = due.Outbox || gained && s.ID.Window == delta.ListOutbox
 				continue
 			}
-			due.Compact = due.Compact || s.Deltas > CompactAfter
+			due.Compact = due.Compact || s.Deltas > p.CompactAfter
 			d := &p.Windows[s.ID.Window]
 			slice := d.SliceAt(s.ID.Start)
 			if d.Kind == window.KindSession {

@@ -8,11 +8,18 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/delta"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/faults"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
-// CompactAfter is the number of deltas in a slice of a partition from which a plan joins them into one.
-const CompactAfter = 256
+// DefaultCompactAfter is the CompactAfter of a pipeline: each delta more makes a plan read one more field.
+const DefaultCompactAfter = 256
+
+// compactable reports whether a compaction may take in a delta: what the plan does not have is left alone, for it must be seen
+// as news by the next one.
+func (p *firingPart) compactable(r delta.Ref) bool {
+	return r.To <= p.Upto || faults.Off(faults.CompactCut)
+}
 
 // Firing computes one plan: feed it the deltas that it needs, partition by partition, and Finish gives the panes and what is
 // to be done with the state. It is a function of the deltas: the same prefixes give the same panes.
@@ -164,13 +171,13 @@ func (f *Firing) chooseCompactions() {
 		part := &f.parts[pi]
 		n := map[delta.SliceID]int{}
 		for _, r := range part.Refs {
-			if r.Slice.Window < delta.FirstReserved && r.To <= part.Upto {
+			if r.Slice.Window < delta.FirstReserved && part.compactable(r) {
 				n[r.Slice]++
 			}
 		}
 		for id, count := range n {
 			d := &f.p.Windows[id.Window]
-			if count <= CompactAfter {
+			if count <= f.p.CompactAfter {
 				continue
 			}
 			if d.Kind == window.KindSession {
@@ -211,12 +218,15 @@ func (f *Firing) Needs(i int) []delta.Ref {
 	var out []delta.Ref
 	for _, r := range part.Refs {
 		if r.To > part.Upto {
+			if part.compactable(r) && part.compact[r.Slice] != nil {
+				out = append(out, r)
+			}
 			continue
 		}
 		var need bool
 		switch r.Slice.Window {
 		case delta.ListCounts, delta.ListOutbox:
-			need = r.From >= part.Since
+			need = r.From >= part.Since || r.Slice.Window == delta.ListOutbox && faults.Off(faults.OutboxBase)
 		case delta.ListRefused:
 			need = true
 		default:
@@ -275,7 +285,7 @@ func (f *Firing) feed(i int, r delta.Ref, payload []byte) (err error) {
 	}
 	t, c := fw.tables[r.Slice.Start], part.compact[r.Slice]
 	for it.next() {
-		if t != nil {
+		if t != nil && r.To <= part.Upto {
 			at := t.row(f.p.composite, it.key)
 			t.gained[at] = t.gained[at] || gained
 			if _, err := f.p.composite.MergeBinary(&t.rows[at], it.row); err != nil {
@@ -387,7 +397,9 @@ func (f *Firing) finishPart(i int) PartitionOutcome {
 		switch f.finality(d, r.Slice) {
 		case stays:
 			part.open += r.Owned
-			part.kept = min(part.kept, r.From)
+			if !faults.Off(faults.ReplayLate) || d.LastEnd(d.SliceAt(r.Slice.Start)) > f.w {
+				part.kept = min(part.kept, r.From)
+			}
 			continue
 		case becomesFinal:
 			part.final += r.Owned
@@ -408,7 +420,7 @@ func (f *Firing) finishPart(i int) PartitionOutcome {
 		},
 	}
 	for _, e := range part.outbox {
-		if e.Offset >= part.Since && e.Offset < part.Upto {
+		if (e.Offset >= part.Since || faults.Off(faults.OutboxBase)) && e.Offset < part.Upto {
 			out.Outbox = append(out.Outbox, e)
 		}
 	}
@@ -427,7 +439,7 @@ func (f *Firing) compactSlices(i int) {
 		rep := delta.Replace{}
 		joined := delta.Ref{Slice: id, From: part.Upto}
 		for _, r := range part.Refs {
-			if r.Slice == id && r.To <= part.Upto {
+			if r.Slice == id && part.compactable(r) {
 				rep.Remove = append(rep.Remove, r)
 				joined.From, joined.To, joined.Owned = min(joined.From, r.From), max(joined.To, r.To), joined.Owned+r.Owned
 			}

@@ -21,6 +21,8 @@ const MaxKeyBytes = 64 << 10
 // Pipeline is a compiled spec. It is immutable and safe for concurrent use.
 type Pipeline struct {
 	spec.Pipeline
+	// CompactAfter is the number of deltas in a slice of a partition from which a plan joins them into one.
+	CompactAfter int
 
 	composite   *aggregate.Composite
 	group       string
@@ -34,7 +36,7 @@ type Pipeline struct {
 
 // Compile checks a pipeline once more and prepares what the fold and the firing share.
 func Compile(s spec.Pipeline) (*Pipeline, error) {
-	p := &Pipeline{Pipeline: s, fingerprint: s.Fingerprint()}
+	p := &Pipeline{Pipeline: s, CompactAfter: DefaultCompactAfter, fingerprint: s.Fingerprint()}
 	p.group = s.Group()
 	sum := sha256.Sum256([]byte(p.group))
 	p.id = hex.EncodeToString(sum[:8])

@@ -206,7 +206,7 @@ func TestCompactionKeepsWhatPlansSay(t *testing.T) {
 	} {
 		p := compile(t, windows, "")
 		plain, compacted := &state{}, &state{}
-		const n = CompactAfter + 50
+		const n = DefaultCompactAfter + 50
 		for i := range int64(n) {
 			f := fold(t, p, Chunk{From: i, Fence: event.MinTime}, rec(i, event.Time(i%90*10), fmt.Sprint(i%2), float64(i)))
 			plain.add(f)

@@ -104,7 +104,7 @@ func (f *Firing) rewriteBuckets(def int, kept map[partRef][]int) error {
 		}
 		for _, start := range starts {
 			refs := byBucket[start]
-			if len(refs) > CompactAfter {
+			if len(refs) > f.p.CompactAfter {
 				if err := f.joinBucket(def, pi, refs, kept); err != nil {
 					return err
 				}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/faults"
 )
 
 // AllIdle says what the watermark does when all partitions are idle.
@@ -109,7 +110,7 @@ func Low(p Policy, parts []Partition, last, now event.Time) Decision {
 		d.Holder.Reason = ReasonInterval
 	}
 	w := max(last, candidate)
-	if fenced := furthestFence(parts); fenced.Fence > w {
+	if fenced := furthestFence(parts); fenced.Fence > w && !faults.Off(faults.RaiseFence) {
 		w = fenced.Fence
 		d.Holder = p.holder(parts, fenced)
 		d.Holder.Reason = ReasonFence
@@ -117,7 +118,7 @@ func Low(p Policy, parts []Partition, last, now event.Time) Decision {
 	if w == last {
 		return d
 	}
-	if wait := p.slowest(parts, func(q *Partition) bool { return q.mark(p.Bound) < w && !q.caughtUp() }); wait != nil {
+	if wait := p.slowest(parts, func(q *Partition) bool { return q.mark(p.Bound) < w && !q.caughtUp() && !faults.Off(faults.Admissible) }); wait != nil {
 		d.Waiting, d.Holder = true, p.holder(parts, wait)
 		return d
 	}

@@ -1,6 +1,9 @@
 package window
 
-import "github.com/llm-auto-optimizer/tidemark/core/event"
+import (
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/faults"
+)
 
 // step returns the distance between neighbouring window starts of a tumbling or sliding definition, 0 for a session.
 func (d *Definition) step() event.Span {
@@ -86,6 +89,9 @@ func (d *Definition) appendWindows(dst []Window, t event.Time, first, last event
 // the window before.
 func (d *Definition) Accepts(t, fence event.Time) bool {
 	if d.Kind == KindSession {
+		if faults.Off(faults.SessionTime) {
+			return t.Add(d.Gap).Add(d.Lateness) > fence
+		}
 		return t.Add(d.Lateness) >= fence
 	}
 	end := t.Add(d.Size - phase(t, d.step(), d.Offset))

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/faults"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
@@ -43,6 +44,7 @@ type slot struct {
 	folder  *pipeline.Folder
 	refused map[pipeline.Refusal]struct{}
 	of      statestore.Token // base token that refused belongs to
+	first   int64            // first offset of the newest batch
 }
 
 // New returns an Applier.
@@ -77,6 +79,7 @@ func (a *Applier) Apply(ctx context.Context, part kafkaio.Partition, records []e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end := records[len(records)-1].Offset + 1
+	s.first = records[0].Offset
 	err := a.until(ctx, part, s, end, func() error {
 		for len(records) > 0 && records[0].Offset < s.meta.Applied {
 			records = records[1:]
@@ -85,6 +88,9 @@ func (a *Applier) Apply(ctx context.Context, part kafkaio.Partition, records []e
 			return nil
 		}
 		if first := records[0].Offset; first > s.meta.Applied {
+			if faults.Off(faults.GapFetch) {
+				return a.fold(ctx, s, nil, first)
+			}
 			return a.readLog(ctx, part, s, first)
 		}
 		return a.fold(ctx, s, records, end)
@@ -194,6 +200,9 @@ func (a *Applier) restore(ctx context.Context, part kafkaio.Partition, s *slot, 
 		}
 	}
 	base, ok := plan.Partitions[part.TopicPartition]
+	if !ok && faults.Off(faults.Genesis) {
+		base, ok = Base{Offset: s.first, Commitment: pipeline.Commitment{Watermark: event.MinTime, TopicID: part.TopicID, ReplayFrom: s.first, MaxTime: event.MinTime}}, true
+	}
 	switch {
 	case plan.Ended:
 		return fmt.Errorf("pipeline %s: %w", a.Pipeline.Name, ErrEnded)
@@ -212,7 +221,7 @@ func (a *Applier) restore(ctx context.Context, part kafkaio.Partition, s *slot, 
 		if err != nil {
 			return err
 		}
-		if len(list) > 0 {
+		if len(list) > 0 && !faults.Off(faults.SessionList) {
 			r.Refused = []statestore.Delta{{
 				Ref:     statestore.DeltaRef{Slice: statestore.SliceID{Window: statestore.ListRefused}, From: base.ReplayFrom, To: base.Offset},
 				Payload: pipeline.AppendRefused(nil, list),
@@ -255,7 +264,7 @@ func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end
 	for s.meta.Applied < end {
 		from, stop := s.meta.Applied, end
 		for _, o := range []int64{s.meta.Base.Offset, s.meta.Top.Offset} {
-			if o > from {
+			if o > from && !faults.Off(faults.CutInSlot) {
 				stop = min(stop, o)
 			}
 		}
@@ -273,6 +282,9 @@ func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end
 			if n == a.Buffer {
 				stop = records[n].Offset
 				break
+			}
+			if faults.Off(faults.SkewLog) {
+				records[n].Timestamp = a.Clock()
 			}
 			if blocked = s.folder.Add(&records[n]); blocked != nil {
 				stop = records[n].Offset

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/delta"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/faults"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/watermark"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
@@ -125,7 +126,11 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	}
 	if r.session == nil {
 		// Only what is read after the session was opened is certain: nobody else can commit then.
-		return rep, r.open(ctx)
+		err := r.open(ctx)
+		if faults.Off(faults.PlanAfterOpen) {
+			r.plan = plan
+		}
+		return rep, err
 	}
 	if err := r.raise(ctx, parts, plan, w); err != nil {
 		return rep, err
@@ -172,7 +177,11 @@ func (r *runner) committed(ctx context.Context) (*apply.Plan, error) {
 
 // open fences every older firer of the pipeline, and begins again: with the plan read by the new session.
 func (r *runner) open(ctx context.Context) error {
-	s, err := r.Publisher.Open(ctx, r.pipe.Group())
+	id := r.pipe.Group()
+	if faults.Off(faults.Fencing) {
+		id = fmt.Sprintf("%s.%x", id, r.NewToken())
+	}
+	s, err := r.Publisher.Open(ctx, id)
 	if err != nil {
 		return fmt.Errorf("open a session of %s: %w", r.pipe.Group(), err)
 	}
@@ -201,9 +210,25 @@ func each(parts []*partition, f func(*partition) error) error {
 // statuses reads what the slots hold, restoring those that do not build on the committed plan, and then asks for the bounds of
 // the log: a record appended in between shows as lag, not as idleness.
 func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.Plan) error {
+	tps := make([]event.TopicPartition, len(parts))
+	for i, p := range parts {
+		tps[i] = p.TopicPartition
+	}
+	var offsets map[event.TopicPartition]kafkaio.Offsets
+	bounds := func() (err error) {
+		if offsets, err = r.Log.Offsets(ctx, tps); err != nil {
+			return fmt.Errorf("end offsets: %w", err)
+		}
+		return nil
+	}
+	if faults.Off(faults.EndsAfterStatus) {
+		if err := bounds(); err != nil {
+			return err
+		}
+	}
 	err := each(parts, func(p *partition) (err error) {
 		p.status, err = r.Store.Status(ctx, p.slot)
-		if err == nil && p.status.HasCut(p.base.Token) {
+		if err == nil && (p.status.HasCut(p.base.Token) || faults.Off(faults.Validate)) {
 			return nil
 		}
 		if err != nil && !errors.Is(err, statestore.ErrNoSlot) {
@@ -217,13 +242,10 @@ func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.P
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	tps := make([]event.TopicPartition, len(parts))
-	for i, p := range parts {
-		tps[i] = p.TopicPartition
-	}
-	offsets, err := r.Log.Offsets(ctx, tps)
-	if err != nil {
-		return fmt.Errorf("end offsets: %w", err)
+	if !faults.Off(faults.EndsAfterStatus) {
+		if err := bounds(); err != nil {
+			return err
+		}
 	}
 	for _, p := range parts {
 		p.offsets = offsets[p.TopicPartition]
@@ -248,7 +270,7 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 			lagging = append(lagging, p)
 		}
 	}
-	if len(lagging) == 0 {
+	if len(lagging) == 0 || faults.Off(faults.CatchUp) {
 		return nil
 	}
 	trigger, err := r.Log.Group(ctx, r.App.Consumer.GroupID)
@@ -321,7 +343,7 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 	}
 	rep.Open = r.pipe.OpenSlices(plan.Watermark, slots)
 	// A dead attempt may have raised a partition beyond a watermark that another one still holds: no plan is possible below it.
-	fenced := slices.ContainsFunc(inputs, func(p watermark.Partition) bool { return p.Fence > w })
+	fenced := slices.ContainsFunc(inputs, func(p watermark.Partition) bool { return p.Fence > w }) && !faults.Off(faults.RaiseFence)
 	if behind || fenced || len(parts) == 0 {
 		return w, false
 	}
@@ -357,7 +379,7 @@ const readPage = 500
 func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan, w, now event.Time) (*pipeline.Outcome, error) {
 	err := each(parts, func(p *partition) (err error) {
 		st := p.status
-		if p.raised.Top.Offset > st.Applied { // what was folded since the status may have begun other slices
+		if p.raised.Top.Offset > st.Applied && !faults.Off(faults.IndexAfterRaise) { // what was folded since the status may have begun other slices
 			if st, err = r.Store.Status(ctx, p.slot); err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/llm-auto-optimizer/tidemark/core/faults"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
 
@@ -114,7 +115,7 @@ func (s *Store) Commit(ctx context.Context, id statestore.Slot, c statestore.Com
 		return statestore.Meta{}, err
 	}
 	defer unlock()
-	if st.meta.Applied != c.Applied || st.meta.Top.Token != c.Top {
+	if st.meta.Applied != c.Applied || st.meta.Top.Token != c.Top && !faults.Off(faults.CASCut) {
 		return st.meta, fmt.Errorf("commit %s from offset %d, store has %d: %w", id, c.Applied, st.meta.Applied, statestore.ErrConflict)
 	}
 	for _, d := range c.Deltas {
@@ -146,7 +147,7 @@ func (s *Store) Index(ctx context.Context, id statestore.Slot, token statestore.
 		return nil, err
 	}
 	defer unlock()
-	if !st.meta.HasCut(token) {
+	if !st.meta.HasCut(token) && !faults.Off(faults.ReadCut) {
 		return nil, fmt.Errorf("index of %s: no cut %x: %w", id, token, statestore.ErrRefused)
 	}
 	var refs []statestore.DeltaRef
@@ -165,7 +166,7 @@ func (s *Store) Read(ctx context.Context, id statestore.Slot, token statestore.T
 		return nil, err
 	}
 	defer unlock()
-	if !st.meta.HasCut(token) {
+	if !st.meta.HasCut(token) && !faults.Off(faults.ReadCut) {
 		return nil, fmt.Errorf("read %s: no cut %x: %w", id, token, statestore.ErrRefused)
 	}
 	payloads := make([][]byte, 0, len(refs))
@@ -190,13 +191,13 @@ func (s *Store) Sweep(ctx context.Context, id statestore.Slot, w statestore.Swee
 		return err
 	}
 	defer unlock()
-	if st.meta.Top.Token != w.Token {
+	if st.meta.Top.Token != w.Token && !faults.Off(faults.SweepToken) {
 		return fmt.Errorf("sweep %s: top is not %x: %w", id, w.Token, statestore.ErrRefused)
 	}
 	for _, r := range w.Replace {
 		for _, ref := range r.Remove {
 			l := st.lists[ref.Slice]
-			if i, ok := l.find(ref); !ok || l[i].Ref != ref {
+			if i, ok := l.find(ref); (!ok || l[i].Ref != ref) && !faults.Off(faults.CompactionCheck) {
 				return fmt.Errorf("sweep %s: %w", id, statestore.Gone(ref))
 			}
 		}
@@ -220,6 +221,24 @@ func (s *Store) Sweep(ctx context.Context, id statestore.Slot, w statestore.Swee
 			st.put(d)
 		}
 	}
+	return nil
+}
+
+// Import implements statestore.Store.
+func (s *Store) Import(ctx context.Context, id statestore.Slot, image statestore.Image) error {
+	if err := cmp.Or(ctx.Err(), statestore.CheckImport(id, image)); err != nil {
+		return fmt.Errorf("import %s: %w", id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.slots[identity(id)] != nil {
+		return fmt.Errorf("import %s: %w", id, statestore.ErrExists)
+	}
+	st := &slot{topic: id.Topic, meta: image.Meta, lists: map[statestore.SliceID]list{}}
+	for _, d := range image.Deltas {
+		st.put(d)
+	}
+	s.slots[identity(id)] = st
 	return nil
 }
 

@@ -11,7 +11,7 @@ import (
 // layers is the table of the architecture, first line lowest: a package imports packages of lower lines only, never of
 // its own line. A line ending in /... is a subtree whose packages may import each other; * is one path element.
 var layers = [][]string{
-	{"core/jsonscan"},
+	{"core/jsonscan", "core/faults"},
 	{"core/event"},
 	{"core/window", "core/aggregate", "core/watermark", "core/delta"},
 	{"core/spec"},
