@@ -102,3 +102,33 @@ func CheckSweep(s Slot, w Sweep) error {
 	}
 	return nil
 }
+
+// CheckImport reports with ErrInvalid what of an image cannot be a slot. What its payloads mean it cannot tell.
+func CheckImport(s Slot, m Image) error {
+	if err := CheckSlot(s); err != nil {
+		return err
+	}
+	if m.Applied < 0 || m.Base.Offset < 0 || m.Top.Offset < 0 {
+		return fmt.Errorf("import %s at offset %d, with cuts at %d and %d: %w", s, m.Applied, m.Base.Offset, m.Top.Offset, ErrInvalid)
+	}
+	type identity struct {
+		slice  SliceID
+		from   int64
+		bucket uint8
+	}
+	seen := make(map[identity]struct{}, len(m.Deltas))
+	for _, d := range m.Deltas {
+		if err := CheckDelta(d.Ref); err != nil {
+			return fmt.Errorf("import %s: %w", s, err)
+		}
+		if !m.Covers(d.Ref) {
+			return fmt.Errorf("import %s at offset %d, with a delta [%d, %d): %w", s, m.Applied, d.From, d.To, ErrInvalid)
+		}
+		id := identity{d.Slice, d.From, d.Bucket}
+		if _, twice := seen[id]; twice {
+			return fmt.Errorf("import %s: two deltas at offset %d of slice %d/%s, bucket %d: %w", s, d.From, d.Slice.Window, d.Slice.Start, d.Bucket, ErrInvalid)
+		}
+		seen[id] = struct{}{}
+	}
+	return nil
+}

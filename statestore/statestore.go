@@ -92,6 +92,18 @@ type Restore struct {
 	Refused    []Delta    // written to a slot that is made; all with Slice.Window == ListRefused
 }
 
+// Image is all of a slot as it was at one moment, at its Applied: what a checkpoint keeps of it.
+type Image struct {
+	Meta
+	Deltas []Delta // of all lists, also the reserved ones; each of them one that Meta.Covers
+}
+
+// Covers reports whether a slot with this head may hold the delta: it lies before Applied, or it is refused offsets that came
+// with a restore and reach up to its cut. Anything else would be folded once more.
+func (m Meta) Covers(r DeltaRef) bool {
+	return r.To <= m.Applied || r.Slice.Window == ListRefused && r.From < m.Base.Offset
+}
+
 // Outcome says what a Restore did.
 type Outcome uint8
 
@@ -155,6 +167,8 @@ var (
 	// ErrRefused is returned by Raise, Index, Read and Sweep when the slot is not, or no longer, the one that the plan is
 	// about: another firer was here, or the store went back. Nothing changed; begin the plan again.
 	ErrRefused = errors.New("statestore: refused")
+	// ErrExists is returned by Import when the slot exists. Nothing changed: what is there is newer, or the log repairs it.
+	ErrExists = errors.New("statestore: slot exists")
 	// ErrFormat is returned when stored bytes are of a newer version or damaged.
 	ErrFormat = errors.New("statestore: unreadable state")
 )
@@ -184,6 +198,9 @@ type Store interface {
 	Read(ctx context.Context, slot Slot, token Token, refs []DeltaRef) ([][]byte, error)
 	// Sweep removes and replaces deltas. ErrRefused unless the token of Top is s.Token. Slices left empty disappear.
 	Sweep(ctx context.Context, slot Slot, s Sweep) error
+	// Import puts a slot back as it was, all of it at once: cuts, tokens and deltas. ErrExists if there is a slot. To the protocol
+	// it is a slot that went back to an earlier state of its own; the log has what came after it.
+	Import(ctx context.Context, slot Slot, image Image) error
 	// Drop removes the slot and everything in it; no slot is no error.
 	Drop(ctx context.Context, slot Slot) error
 	// Slots lists the slots of a pipeline (all pipelines if the id is empty), in no particular order. Slot.Topic is

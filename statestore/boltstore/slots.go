@@ -78,6 +78,17 @@ func (st slot) putHead(m statestore.Meta) error {
 	return st.b.Put([]byte(headKey), statestore.EncodeMeta(m))
 }
 
+// fill writes all of a slot whose bucket is empty.
+func fill(st slot, topic string, m statestore.Meta, deltas []entry) error {
+	if err := st.b.Put([]byte(topicKey), []byte(topic)); err != nil {
+		return err
+	}
+	if err := st.putAll(deltas); err != nil {
+		return err
+	}
+	return st.putHead(m)
+}
+
 // Load implements statestore.Store.
 func (s *Store) Load(ctx context.Context, id statestore.Slot) (meta statestore.Meta, err error) {
 	err = s.view(ctx, "load", id, func(st slot) error {
@@ -145,13 +156,7 @@ func (s *Store) Restore(ctx context.Context, id statestore.Slot, r statestore.Re
 		if st.b, err = slots.CreateBucket(name); err != nil {
 			return err
 		}
-		if err := st.b.Put([]byte(topicKey), []byte(id.Topic)); err != nil {
-			return err
-		}
-		if err := st.putAll(refused); err != nil {
-			return err
-		}
-		return st.putHead(meta)
+		return fill(st, id.Topic, meta, refused)
 	})
 	if err != nil {
 		return statestore.Meta{}, 0, fmt.Errorf("restore %s: %w", id, err)
@@ -289,6 +294,29 @@ func (s *Store) Sweep(ctx context.Context, id statestore.Slot, w statestore.Swee
 		}
 		return st.putAll(with)
 	})
+}
+
+// Import implements statestore.Store. It is one transaction.
+func (s *Store) Import(ctx context.Context, id statestore.Slot, image statestore.Image) error {
+	if err := cmp.Or(ctx.Err(), statestore.CheckImport(id, image)); err != nil {
+		return fmt.Errorf("import %s: %w", id, err)
+	}
+	deltas := s.encode(image.Deltas)
+	err := s.write(ctx, func(tx *bolt.Tx) error {
+		slots, name := tx.Bucket([]byte(slotsBucket)), statestore.AppendSlot(nil, id)
+		if slots.Bucket(name) != nil {
+			return statestore.ErrExists
+		}
+		b, err := slots.CreateBucket(name)
+		if err != nil {
+			return err
+		}
+		return fill(slot{b: b}, id.Topic, image.Meta, deltas)
+	})
+	if err != nil {
+		return fmt.Errorf("import %s: %w", id, err)
+	}
+	return nil
 }
 
 // Drop implements statestore.Store. It does not read what it drops.

@@ -103,6 +103,37 @@ func TestTornSweepIsNoSlot(t *testing.T) {
 	})
 }
 
+// TestImportIntoATornSlot imports where a script died: nothing of what it left is in the slot.
+func TestImportIntoATornSlot(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *Store) {
+		slot := newSlot(t, s)
+		keys := keysOf(slot)
+		top := created(t, s, slot, 0)
+		if _, err := s.Commit(t.Context(), slot, statestore.Commit{Applied: 0, Top: top, To: 5, Deltas: deltasOf(0, 5, 3, 5)}); err != nil {
+			t.Fatal(err)
+		}
+		image := statestore.Image{
+			Meta:   statestore.Meta{Applied: 9, Top: statestore.Cut{Token: newToken(), Offset: 9}},
+			Deltas: []statestore.Delta{{Ref: statestore.DeltaRef{Slice: statestore.SliceID{Window: 2}, From: 3, To: 9}, Payload: []byte("kept")}},
+		}
+		if err := s.Import(t.Context(), slot, image); !errors.Is(err, statestore.ErrExists) {
+			t.Fatalf("import where a slot is: %v", err)
+		}
+		if err := s.client.HSet(t.Context(), keys.head(), "mark", "w").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Import(t.Context(), slot, image); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := s.Load(t.Context(), slot); err != nil || m != image.Meta {
+			t.Errorf("load: %+v, %v", m, err)
+		}
+		if diff := cmp.Diff([]string{"d:" + string(statestore.AppendSlice(nil, image.Deltas[0].Slice)), "m", "s"}, keysIn(t, s, slot)); diff != "" {
+			t.Errorf("keys (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestUnreadableHeadIsErrFormat(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *Store) {
 		for _, v := range []struct{ name, field, value string }{
@@ -120,8 +151,9 @@ func TestUnreadableHeadIsErrFormat(t *testing.T) {
 				_, errCommit := s.Commit(t.Context(), slot, statestore.Commit{Top: top, To: 1})
 				_, errRaise := s.Raise(t.Context(), slot, statestore.Raise{Token: newToken(), Base: top})
 				_, _, errRestore := s.Restore(t.Context(), slot, statestore.Restore{Token: newToken()})
+				errImport := s.Import(t.Context(), slot, statestore.Image{})
 				errSweep := s.Sweep(t.Context(), slot, statestore.Sweep{Token: top})
-				for op, err := range map[string]error{"load": errLoad, "commit": errCommit, "raise": errRaise, "restore": errRestore, "sweep": errSweep} {
+				for op, err := range map[string]error{"load": errLoad, "commit": errCommit, "raise": errRaise, "restore": errRestore, "sweep": errSweep, "import": errImport} {
 					if !errors.Is(err, statestore.ErrFormat) {
 						t.Errorf("%s: %v", op, err)
 					}

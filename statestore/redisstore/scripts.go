@@ -19,6 +19,8 @@ var (
 	luaCommit string
 	//go:embed lua/restore.lua
 	luaRestore string
+	//go:embed lua/import.lua
+	luaImport string
 	//go:embed lua/raise.lua
 	luaRaise string
 	//go:embed lua/status.lua
@@ -40,7 +42,7 @@ type script struct{ text, sha string }
 
 // scripts holds every script, each with the common beginning.
 type scripts struct {
-	commit, restore, raise, status, index, read, sweep, stage, drop script
+	commit, restore, imports, raise, status, index, read, sweep, stage, drop script
 }
 
 func newScripts() scripts {
@@ -49,7 +51,7 @@ func newScripts() scripts {
 		return script{text: text, sha: redis.NewScript(text).Hash()}
 	}
 	return scripts{
-		commit: with(luaCommit), restore: with(luaRestore), raise: with(luaRaise), status: with(luaStatus),
+		commit: with(luaCommit), restore: with(luaRestore), imports: with(luaImport), raise: with(luaRaise), status: with(luaStatus),
 		index: with(luaIndex), read: with(luaRead), sweep: with(luaSweep), stage: with(luaStage), drop: with(luaDrop),
 	}
 }
@@ -68,6 +70,7 @@ const (
 	codeCreated  = "created"
 	codeAdopted  = "adopted"
 	codeWiped    = "wiped"
+	codeExists   = "exists"
 )
 
 // answer is what a script answered: a code, the head of the slot if there is one, and what else it has to tell.
@@ -141,7 +144,7 @@ func parseAnswer(reply []any) (answer, error) {
 		return a, statestore.ErrNoSlot
 	case codeStage:
 		return a, nil
-	case codeOK, codeConflict, codeRefused, codeGone, codePresent, codeCreated, codeAdopted, codeWiped:
+	case codeOK, codeConflict, codeRefused, codeGone, codePresent, codeCreated, codeAdopted, codeWiped, codeExists:
 		if len(reply) < 2 {
 			return a, nil // of a script that answers no head
 		}

@@ -71,6 +71,24 @@ func (s *Store) Restore(ctx context.Context, slot statestore.Slot, r statestore.
 	return statestore.Meta{}, 0, fmt.Errorf("restore %s: unexpected answer %q", slot, a.code)
 }
 
+// Import implements statestore.Store. A script that is torn leaves no slot: the head is written last.
+func (s *Store) Import(ctx context.Context, slot statestore.Slot, image statestore.Image) error {
+	if err := statestore.CheckImport(slot, image); err != nil {
+		return err
+	}
+	fixed := []any{
+		offsetHex(image.Applied), timeHex(image.MaxTime), timeHex(image.LastRecordAt), cutHex(image.Base), cutHex(image.Top),
+	}
+	a, err := s.write(ctx, keysOf(slot), s.scripts.imports, fixed, image.Deltas)
+	if err != nil {
+		return fmt.Errorf("import %s: %w", slot, err)
+	}
+	if a.code == codeExists {
+		return fmt.Errorf("import %s: %w", slot, statestore.ErrExists)
+	}
+	return nil
+}
+
 // Raise implements statestore.Store. The client never repeats it on its own: if the first try had come through, the second
 // would be refused.
 func (s *Store) Raise(ctx context.Context, slot statestore.Slot, r statestore.Raise) (statestore.Meta, error) {
@@ -279,6 +297,9 @@ func goneError(rest []any) error {
 	return fmt.Errorf("delta %q is gone: %w", name, statestore.ErrRefused)
 }
 
-func offsetHex(o int64) []byte           { return statestore.AppendOffset(nil, o) }
-func timeHex(t event.Time) string        { return string(statestore.AppendTime(nil, t)) }
+func offsetHex(o int64) []byte    { return statestore.AppendOffset(nil, o) }
+func timeHex(t event.Time) string { return string(statestore.AppendTime(nil, t)) }
+func cutHex(c statestore.Cut) string {
+	return string(statestore.AppendTime(statestore.AppendOffset(statestore.AppendToken(nil, c.Token), c.Offset), c.Watermark))
+}
 func tokenHex(t statestore.Token) []byte { return statestore.AppendToken(nil, t) }

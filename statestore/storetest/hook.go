@@ -83,6 +83,10 @@ func (h *hooked) Sweep(ctx context.Context, slot statestore.Slot, s statestore.S
 	return h.plain("Sweep", slot, func() error { return h.store.Sweep(ctx, slot, s) })
 }
 
+func (h *hooked) Import(ctx context.Context, slot statestore.Slot, image statestore.Image) error {
+	return h.plain("Import", slot, func() error { return h.store.Import(ctx, slot, image) })
+}
+
 func (h *hooked) Drop(ctx context.Context, slot statestore.Slot) error {
 	return h.plain("Drop", slot, func() error { return h.store.Drop(ctx, slot) })
 }

@@ -55,6 +55,7 @@ func TestHooksSeeEveryCall(t *testing.T) {
 		}},
 		{"Slots", statestore.Slot{}, func(s statestore.Store) error { _, err := s.Slots(ctx, ""); return err }},
 		{"Drop", slot, func(s statestore.Store) error { return s.Drop(ctx, slot) }},
+		{"Import", slot, func(s statestore.Store) error { return s.Import(ctx, slot, statestore.Image{}) }},
 		{"Close", statestore.Slot{}, func(s statestore.Store) error { return s.Close() }},
 	}
 	for victim := range ops {
@@ -102,6 +103,10 @@ func TestHooksSeeEveryCall(t *testing.T) {
 			case "Raise":
 				if (m.Top.Token == top) != made {
 					t.Errorf("Raise, died %s it: top %x", when, m.Top.Token)
+				}
+			case "Import":
+				if (err == nil) != made {
+					t.Errorf("Import, died %s it: %v", when, err)
 				}
 			case "Drop":
 				if errors.Is(err, statestore.ErrNoSlot) != made {

@@ -77,6 +77,8 @@ func (m *model) step() {
 	case n < 95:
 		m.indexAndRead()
 	case n < 97:
+		m.imports()
+	case n < 98:
 		m.agree("drop", m.oracle.Drop(m.ctx, m.slot), m.store.Drop(m.ctx, m.slot))
 	default:
 		want, errWant := m.oracle.Slots(m.ctx, m.slot.Pipeline)
@@ -112,7 +114,7 @@ func (m *model) compare() {
 func (m *model) agree(what string, want, got error) {
 	m.Helper()
 	for _, sentinel := range []error{
-		statestore.ErrNoSlot, statestore.ErrConflict, statestore.ErrRefused, statestore.ErrFormat, statestore.ErrInvalid,
+		statestore.ErrNoSlot, statestore.ErrConflict, statestore.ErrRefused, statestore.ErrFormat, statestore.ErrInvalid, statestore.ErrExists,
 	} {
 		if errors.Is(want, sentinel) != errors.Is(got, sentinel) {
 			m.Errorf("%s of %s: %v, want %v", what, m.slot, got, want)
@@ -328,4 +330,29 @@ func (m *model) indexAndRead() {
 	gotPayloads, err := m.store.Read(m.ctx, m.slot, token, want)
 	m.agree("read", errWant, err)
 	m.equal("payloads", payloads, gotPayloads)
+}
+
+// imports takes an image of one slot and imports it, where it was or into the other slot; where a slot is, both stores refuse.
+func (m *model) imports() {
+	all, err := readContents(m.ctx, m.oracle, m.slot)
+	if errors.Is(err, statestore.ErrNoSlot) {
+		return
+	}
+	m.must("contents", err)
+	image := imageOf(all)
+	switch {
+	case m.sometimes(3):
+		m.slot = m.slots[m.rng.IntN(len(m.slots))]
+	case m.sometimes(4) && len(image.Deltas) > 0:
+		image.Deltas[m.rng.IntN(len(image.Deltas))].To = image.Applied + 1 // invalid, unless it is refused offsets
+	}
+	if !m.sometimes(4) {
+		m.agree("drop", m.oracle.Drop(m.ctx, m.slot), m.store.Drop(m.ctx, m.slot))
+	}
+	m.rng.Shuffle(len(image.Deltas), func(i, j int) { image.Deltas[i], image.Deltas[j] = image.Deltas[j], image.Deltas[i] })
+	want := m.oracle.Import(m.ctx, m.slot, image)
+	m.agree("import", want, m.store.Import(m.ctx, m.slot, image))
+	if want == nil {
+		m.swept[m.slot] = false
+	}
 }

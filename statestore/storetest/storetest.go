@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) statestore.Store) {
 		{"Raise", raiseCases()},
 		{"Read", readCases()},
 		{"Sweep", sweepCases()},
+		{"Import", importCases()},
 		{"Limits", limitCases()},
 		{"Concurrent", concurrentCases()},
 		{"Model", modelCases()},
