@@ -83,6 +83,13 @@ type Log interface {
 	// Group returns what a group has committed, with "require stable": it waits for transactions in flight to be decided.
 	// A group that does not exist is an empty map.
 	Group(ctx context.Context, group string) (map[event.TopicPartition]Committed, error)
+	// Groups returns the names of the groups that begin with prefix, sorted. A group whose first commit is still in a
+	// transaction may be left out. An answer that not all brokers gave is an error, never a shorter list.
+	Groups(ctx context.Context, prefix string) ([]string, error)
+	// OffsetsAt returns for each partition an offset below which no record has a Kafka timestamp of t or later: that of the
+	// first record that has one, committed or not, or of a control record before it; the end of the log if there is none.
+	// A t before 1970 is the start of the log.
+	OffsetsAt(ctx context.Context, partitions []event.TopicPartition, t event.Time) (map[event.TopicPartition]int64, error)
 }
 
 // Publisher opens transactional sessions.

@@ -79,7 +79,8 @@ func (c *Client) Offsets(ctx context.Context, partitions []event.TopicPartition)
 	return all, nil
 }
 
-// listOffsets asks the leaders for one special offset of each partition, again while they move.
+// listOffsets asks the leaders for one special offset of each partition, or for the first one at or after a time, again while
+// they move. Of a time that no record has reached the answer is -1.
 func (c *Client) listOffsets(ctx context.Context, partitions []event.TopicPartition, at int64, isolation int8) (map[event.TopicPartition]int64, error) {
 	all := map[event.TopicPartition]int64{}
 	if len(partitions) == 0 {
@@ -133,7 +134,7 @@ func (c *Client) listOffsetsOnce(ctx context.Context, partitions []event.TopicPa
 		}
 	}
 	for tp, o := range all {
-		if o < 0 {
+		if o < 0 && at < 0 {
 			return nil, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, errNoAnswer)
 		}
 	}

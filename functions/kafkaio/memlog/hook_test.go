@@ -61,6 +61,12 @@ func (f *faulty) plan(ctx context.Context) error {
 	if _, err := f.Group(ctx, "group"); err != nil {
 		return err
 	}
+	if _, err := f.Groups(ctx, "gr"); err != nil {
+		return err
+	}
+	if _, err := f.OffsetsAt(ctx, []event.TopicPartition{ps[0].TopicPartition}, 0); err != nil {
+		return err
+	}
 	err = f.Read(ctx, ps[0].TopicPartition, 0, 0, func([]event.Record, int64) error { return nil })
 	if err != nil {
 		return err
@@ -82,7 +88,7 @@ func (f *faulty) plan(ctx context.Context) error {
 // happened has published anything. The next plan goes through.
 func TestHookFailsAnOperation(t *testing.T) {
 	ops := []string{
-		memlog.OpPartitions, memlog.OpOffsets, memlog.OpOpen, memlog.OpGroup, memlog.OpRead,
+		memlog.OpPartitions, memlog.OpOffsets, memlog.OpOpen, memlog.OpGroup, memlog.OpGroups, memlog.OpOffsetsAt, memlog.OpRead,
 		memlog.OpBegin, memlog.OpProduce, memlog.OpCommit, memlog.OpEnd,
 	}
 	for _, op := range ops {
@@ -119,7 +125,8 @@ func TestHookSeesEveryOperationInOrder(t *testing.T) {
 	must(t, f.plan(t.Context()))
 	want := []string{
 		"partitions:before", "partitions:after", "offsets:before", "offsets:after", "open:before", "open:after",
-		"group:before", "group:after", "read:before", "read:after", "begin:before", "begin:after",
+		"group:before", "group:after", "groups:before", "groups:after", "offsets_at:before", "offsets_at:after", "read:before", "read:after",
+		"begin:before", "begin:after",
 		"produce:before", "produce:after", "commit_offsets:before", "commit_offsets:after", "end:before", "end:after",
 		"close:before",
 	}

@@ -49,6 +49,8 @@ const (
 	OpOffsets    = "offsets"
 	OpRead       = "read" // after: all runs have been handed out
 	OpGroup      = "group"
+	OpGroups     = "groups"
+	OpOffsetsAt  = "offsets_at"
 	OpOpen       = "open" // after: older sessions are fenced, but the caller has no session
 	OpBegin      = "begin"
 	OpProduce    = "produce"
