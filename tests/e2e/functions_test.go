@@ -14,6 +14,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/tests/host"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
@@ -27,7 +28,7 @@ const allKinds = `
 // answered.
 type deployment struct {
 	*cluster
-	ingest, fire *function
+	ingest, fire *host.Function
 	position     [partitions]int64
 	kills        map[string]int
 }
@@ -72,8 +73,8 @@ func (d *deployment) deliver(ctx context.Context, n int64, killAfter time.Durati
 	d.t.Helper()
 	payload, next := d.batch(ctx, n)
 	for try := 0; ; try++ {
-		answer, err := d.ingest.invoke(ctx, payload, killAfter)
-		if errors.Is(err, errDied) && killAfter > 0 {
+		answer, err := d.ingest.Invoke(ctx, payload, killAfter)
+		if errors.Is(err, host.ErrKilled) && killAfter > 0 {
 			d.kills["ingest"]++
 			killAfter = 0
 			continue
@@ -91,9 +92,9 @@ func (d *deployment) deliver(ctx context.Context, n int64, killAfter time.Durati
 			d.position = next
 			return
 		}
-		d.t.Logf("try %d of a batch was answered with %d failures:\n%s", try, len(got.BatchItemFailures), tail(d.ingest.log.String(), 1500))
+		d.t.Logf("try %d of a batch was answered with %d failures:\n%s", try, len(got.BatchItemFailures), tail(d.ingest.Log(), 1500))
 		if try > 20 {
-			d.t.Fatalf("still failing: %s\n%s", answer, d.ingest.log)
+			d.t.Fatalf("still failing: %s\n%s", answer, d.ingest.Log())
 		}
 		killAfter = 0
 		d.runFire(ctx, 0) // the genesis, above all
@@ -105,15 +106,15 @@ func (d *deployment) runFire(ctx context.Context, killAfter time.Duration) {
 	began := time.Now()
 	defer func() {
 		if took := time.Since(began); took > 10*time.Second {
-			d.t.Logf("an invocation of fire took %s:\n%s", took, tail(d.fire.log.String(), 3000))
+			d.t.Logf("an invocation of fire took %s:\n%s", took, tail(d.fire.Log(), 3000))
 		}
 	}()
-	_, err := d.fire.invoke(ctx, []byte(`{"source":"aws.scheduler"}`), killAfter)
+	_, err := d.fire.Invoke(ctx, []byte(`{"source":"aws.scheduler"}`), killAfter)
 	switch {
-	case errors.Is(err, errDied) && killAfter > 0:
+	case errors.Is(err, host.ErrKilled) && killAfter > 0:
 		d.kills["fire"]++
 	case err != nil:
-		d.t.Fatalf("%v\n%s", err, d.fire.log)
+		d.t.Fatalf("%v\n%s", err, d.fire.Log())
 	}
 }
 
