@@ -19,6 +19,9 @@ func (c Counts) Add(o Counts) Counts {
 	}
 }
 
+// taken returns the records that went into slices: nothing became of them but that.
+func (c Counts) taken() int64 { return c.In - c.Filtered - c.Unassigned - c.Skipped - c.Late - c.Dead }
+
 func (c *Counts) fields() [7]*int64 {
 	return [7]*int64{&c.In, &c.Filtered, &c.Unassigned, &c.Skipped, &c.Late, &c.Dead, &c.LateWindows}
 }

@@ -38,8 +38,14 @@ type Firing struct {
 type Prefix struct {
 	event.TopicPartition
 	Since, Upto int64
-	Refs        []delta.Ref // all deltas in the slot; those beyond Upto are left alone
+	// TakenOver says that the plan before was another pipeline's. The records below Since that are in slices then count with this
+	// plan, in the ledger alone: nobody has counted them for this pipeline yet.
+	TakenOver bool
+	Refs      []delta.Ref // all deltas in the slot; those beyond Upto are left alone
 }
+
+// inherited reports whether a delta holds records of the time before the pipeline took over.
+func (p *Prefix) inherited(r delta.Ref) bool { return p.TakenOver && r.From < p.Since }
 
 type firingPart struct {
 	Prefix
@@ -226,7 +232,7 @@ func (f *Firing) Needs(i int) []delta.Ref {
 		var need bool
 		switch r.Slice.Window {
 		case delta.ListCounts, delta.ListOutbox:
-			need = r.From >= part.Since || r.Slice.Window == delta.ListOutbox && faults.Off(faults.OutboxBase)
+			need = r.From >= part.Since || r.Slice.Window == delta.ListCounts && part.TakenOver || r.Slice.Window == delta.ListOutbox && faults.Off(faults.OutboxBase)
 		case delta.ListRefused:
 			need = true
 		default:
@@ -261,9 +267,13 @@ func (f *Firing) feed(i int, r delta.Ref, payload []byte) (err error) {
 	switch r.Slice.Window {
 	case delta.ListCounts:
 		var c Counts
-		if c, err = DecodeCounts(payload); err == nil {
-			part.counts = part.counts.Add(c)
+		if c, err = DecodeCounts(payload); err != nil {
+			return err
 		}
+		if part.inherited(r) {
+			c = Counts{In: c.taken()} // whatever else became of them is in the books of the pipeline before
+		}
+		part.counts = part.counts.Add(c)
 		return err
 	case delta.ListOutbox:
 		part.outbox, err = DecodeOutbox(part.outbox, payload)

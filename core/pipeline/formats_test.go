@@ -1,10 +1,14 @@
 package pipeline
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"flag"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,12 +27,12 @@ func commitment() *Commitment {
 	}
 }
 
-// Stored bytes of version 1. A change of these goldens is a new version, or it loses what users have stored.
+// Stored bytes. A change of these goldens is a new version, or it loses what users have stored.
 func TestStoredBytesStayAsTheyAre(t *testing.T) {
 	groups, sessions := compile(t, tumbling, ""), compile(t, `[{name: s, type: session, gap: 5ms, allowed_lateness: 0s}]`, "")
 	records := []event.Record{rec(0, 1, "a", 1.5), rec(1, 2, "b", -2), rec(2, 3, "a", 1e300)}
 	for name, got := range map[string][]byte{
-		"commitment.v1": AppendCommitment(nil, commitment()),
+		"commitment.v2": AppendCommitment(nil, takenOver()),
 		"counts.v1":     AppendCounts(nil, Counts{1, 2, 3, 4, 5, 6, 700}),
 		"outbox.v1": AppendOutbox(nil, []OutboxEntry{
 			{Offset: 5, Reason: event.ReasonLate, Time: -3, Fence: 88}, {Offset: 900, Reason: event.ReasonDecode, Time: event.MinTime, Fence: event.MinTime, Detail: "why"},
@@ -53,8 +57,51 @@ func TestStoredBytesStayAsTheyAre(t *testing.T) {
 	}
 }
 
+func takenOver() *Commitment {
+	c := commitment()
+	c.TakenOver = true
+	return c
+}
+
+// Commitments of version 1 lack a flag; nothing writes them any more.
+func TestCommitmentsOfVersion1AreRead(t *testing.T) {
+	stored, err := os.ReadFile(filepath.Join("testdata", "commitment.v1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeCommitment(string(stored))
+	if diff := cmp.Diff(commitment(), got); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+func TestCommitmentsOfNewerProgramsAreRefused(t *testing.T) {
+	// From the end: the checksum, the refused offsets, the flags.
+	at := len(AppendRefused(nil, commitment().Refused)) + 4 + 1
+	for name, c := range map[string]struct {
+		change func(b []byte)
+		says   string
+	}{
+		"a newer version":             {func(b []byte) { b[0] = metadataVersion + 1 }, "version 3 is newer than this program, which reads up to 2"},
+		"a flag that is not known":    {func(b []byte) { b[len(b)-at] |= 1 << 6 }, "version 2 has no flag 0x40"},
+		"a flag that version 1 lacks": {func(b []byte) { b[0] = 1 }, "version 1 has no flag 0x4"},
+	} {
+		b, err := base64.RawURLEncoding.DecodeString(string(AppendCommitment(nil, takenOver()))[len(metadataPrefix):])
+		if err != nil || b[len(b)-at] != flagTakenOver {
+			t.Fatalf("flags are not at %d from the end: %v", at, err)
+		}
+		c.change(b)
+		body := b[:len(b)-4]
+		b = binary.BigEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+		_, err = DecodeCommitment(metadataPrefix + base64.RawURLEncoding.EncodeToString(b))
+		if !errors.Is(err, ErrPayload) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want one that says %q", name, err, c.says)
+		}
+	}
+}
+
 func TestCommitmentComesBackAsItWas(t *testing.T) {
-	want := commitment()
+	want := takenOver()
 	got, err := DecodeCommitment(string(AppendCommitment(nil, want)))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
@@ -76,7 +123,7 @@ func TestCommitmentComesBackAsItWas(t *testing.T) {
 }
 
 func FuzzDecodeCommitment(f *testing.F) {
-	f.Add(string(AppendCommitment(nil, commitment())))
+	f.Add(string(AppendCommitment(nil, takenOver())))
 	f.Add("t1:")
 	f.Fuzz(func(t *testing.T, s string) {
 		c, err := DecodeCommitment(s)

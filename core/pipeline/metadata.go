@@ -22,6 +22,7 @@ type Commitment struct {
 	ReplayFrom int64
 	MaxTime    event.Time
 	Ended      bool // another pipeline took over: neither ingest nor fire does anything more
+	TakenOver  bool // a genesis that goes on where another pipeline's plan ended: its slot is folded from ReplayFrom, below the offset
 	Totals     Totals
 	// Refused are the offsets from ReplayFrom on that session definitions refused. Where they do not fit into the metadata they
 	// are in ledger records instead, at RefusedAt.
@@ -41,10 +42,26 @@ type LedgerSpan struct {
 	Offsets   []int64
 }
 
+// metadataVersion 2 knows the flag of a genesis that takes over; else it is as version 1.
 const (
 	metadataPrefix  = "t1:"
-	metadataVersion = 1
+	metadataVersion = 2
 )
+
+// Flags of a commitment.
+const (
+	flagEnded     = 1
+	flagRefusedAt = 2
+	flagTakenOver = 4
+)
+
+// flagsOf returns the flags that a version knows.
+func flagsOf(version byte) byte {
+	if version < 2 {
+		return flagEnded | flagRefusedAt
+	}
+	return flagEnded | flagRefusedAt | flagTakenOver
+}
 
 // AppendCommitment writes the metadata: "t1:" and base64 of the binary form with its CRC32C. The result may be longer than
 // MaxMetadata; the refused offsets then have to move out.
@@ -60,10 +77,13 @@ func AppendCommitment(dst []byte, c *Commitment) []byte {
 	b = binary.AppendUvarint(b, uint64(c.Totals.Final))
 	flags := byte(0)
 	if c.Ended {
-		flags |= 1
+		flags |= flagEnded
 	}
 	if c.RefusedAt != nil {
-		flags |= 2
+		flags |= flagRefusedAt
+	}
+	if c.TakenOver {
+		flags |= flagTakenOver
 	}
 	b = append(b, flags)
 	if c.RefusedAt != nil {
@@ -95,6 +115,7 @@ func DecodeCommitment(s string) (*Commitment, error) {
 	if body, err = checkVersion(body, metadataVersion, "metadata"); err != nil {
 		return nil, err
 	}
+	version := b[0]
 	out := &Commitment{}
 	c := cursor{b: body}
 	out.Plan = int64(c.uvarint())
@@ -116,8 +137,11 @@ func DecodeCommitment(s string) (*Commitment, error) {
 	}
 	flags := c.b[0]
 	c.b = c.b[1:]
-	out.Ended = flags&1 != 0
-	if flags&2 == 0 {
+	if unknown := flags &^ flagsOf(version); unknown != 0 {
+		return nil, fmt.Errorf("metadata: version %d has no flag %#x: %w", version, unknown, ErrPayload)
+	}
+	out.Ended, out.TakenOver = flags&flagEnded != 0, flags&flagTakenOver != 0
+	if flags&flagRefusedAt == 0 {
 		out.Refused, err = DecodeRefused(nil, c.b)
 		return out, err
 	}

@@ -38,8 +38,7 @@ type Pipeline struct {
 func Compile(s spec.Pipeline) (*Pipeline, error) {
 	p := &Pipeline{Pipeline: s, CompactAfter: DefaultCompactAfter, fingerprint: s.Fingerprint()}
 	p.group = s.Group()
-	sum := sha256.Sum256([]byte(p.group))
-	p.id = hex.EncodeToString(sum[:8])
+	p.id = IDOf(p.group)
 	if s.Timestamp.Field != "" {
 		p.paths = append(p.paths, s.Timestamp.Field)
 	}
@@ -110,6 +109,31 @@ func compileValues(s spec.Pipeline) ([]aggregate.Value, error) {
 // ID names the pipeline's slots: 16 hex digits made of its group's name. The fingerprint alone would not do: two apps may ask
 // the same of the same topics, and each has its own plans.
 func (p *Pipeline) ID() string { return p.id }
+
+// IDOf returns the ID of the pipeline that a group belongs to, whatever its spec is.
+func IDOf(group string) string {
+	sum := sha256.Sum256([]byte(group))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Reach returns the least Kafka timestamp that a record can have which is in a window that takes records at the watermark w:
+// w less the longest window (of sessions: the gap, though a session may have begun earlier), its lateness, and by how much
+// event times may be ahead of Kafka's. It is event.MinTime where nothing bounds that.
+func (p *Pipeline) Reach(w event.Time) event.Time {
+	skew := p.Watermark.MaxFutureSkew
+	switch {
+	case p.Timestamp.Field == "":
+		skew = 0
+	case skew < 0:
+		return event.MinTime
+	}
+	longest := event.Span(0)
+	for i := range p.Windows {
+		d := &p.Windows[i]
+		longest = max(longest, max(d.Size, d.Gap)+d.Lateness)
+	}
+	return w.Add(-longest).Add(-skew)
+}
 
 // Group is that of the spec, computed once: it is asked for with every look at the plan.
 func (p *Pipeline) Group() string { return p.group }

@@ -52,7 +52,10 @@ func (f *Firing) finishSessions(def int) ([]Pane, error) {
 				kept[at] = append(kept[at], n)
 			case becomesFinal:
 				part.final += x.owned
-			case wasFinal:
+			case wasFinal: // with a plan of another pipeline's, perhaps: then it is final here with the first plan
+				if part.inherited(part.Refs[x.ref]) {
+					part.final += x.owned
+				}
 			}
 		}
 		i = j
