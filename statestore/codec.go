@@ -82,14 +82,11 @@ func (c Codec) pack(dst, payload []byte) ([]byte, bool) {
 	return dst[:at+n], true
 }
 
-// DecodePayload returns the payload of a stored form, in memory of its own. ErrFormat if b is damaged or of a codec that this
-// program does not know, or the payload is larger than MaxPayload.
+// DecodePayload returns the payload of a stored form, in memory of its own. ErrFormat if b is damaged or the payload is larger
+// than MaxPayload; ErrVersion if it is whole, but of a codec that this program does not know.
 func DecodePayload(b []byte) ([]byte, error) {
 	if len(b) < payloadHead {
 		return nil, fmt.Errorf("payload of %d stored bytes: %w", len(b), ErrFormat)
-	}
-	if codec := Codec(b[0]); codec > CodecLZ4 {
-		return nil, fmt.Errorf("payload of unknown codec %d: %w", b[0], ErrFormat)
 	}
 	if have, want := payloadSum(b), binary.LittleEndian.Uint32(b[1:]); have != want {
 		return nil, fmt.Errorf("payload of %d stored bytes has checksum %08x, want %08x: %w", len(b), have, want, ErrFormat)
@@ -104,7 +101,7 @@ func DecodePayload(b []byte) ([]byte, error) {
 	case CodecLZ4:
 		return unpack(body)
 	}
-	return nil, fmt.Errorf("payload of unknown codec %d: %w", b[0], ErrFormat)
+	return nil, fmt.Errorf("payload of unknown codec %d: %w", b[0], ErrVersion)
 }
 
 func unpack(body []byte) ([]byte, error) {

@@ -87,7 +87,6 @@ func seal(codec byte, body []byte) []byte {
 func TestCraftedPayloadsAreRefused(t *testing.T) {
 	length := func(n uint64, block ...byte) []byte { return append(binary.AppendUvarint(nil, n), block...) }
 	for name, b := range map[string][]byte{
-		"unknown codec":       seal(2, []byte("x")),
 		"no length":           seal(1, nil),
 		"unfinished length":   seal(1, []byte{0x80}),
 		"beyond the bound":    seal(1, length(statestore.MaxPayload+1, make([]byte, 1<<20)...)),
@@ -100,6 +99,17 @@ func TestCraftedPayloadsAreRefused(t *testing.T) {
 		if p, err := statestore.DecodePayload(b); !errors.Is(err, statestore.ErrFormat) {
 			t.Errorf("%s: %d bytes, %v, want ErrFormat", name, len(p), err)
 		}
+	}
+}
+
+func TestAWholePayloadOfAnUnknownCodecIsOfANewerVersion(t *testing.T) {
+	stored := seal(2, []byte("x"))
+	if p, err := statestore.DecodePayload(stored); !errors.Is(err, statestore.ErrVersion) || errors.Is(err, statestore.ErrFormat) {
+		t.Errorf("%d bytes, %v, want ErrVersion alone", len(p), err)
+	}
+	stored[5] ^= 1
+	if p, err := statestore.DecodePayload(stored); !errors.Is(err, statestore.ErrFormat) {
+		t.Errorf("damaged: %d bytes, %v, want ErrFormat", len(p), err)
 	}
 }
 
@@ -125,8 +135,8 @@ func FuzzDecodePayload(f *testing.F) {
 		// Sealed, so that the fuzzer gets past the checksum.
 		p, err := statestore.DecodePayload(seal(codec, body))
 		if err != nil {
-			if !errors.Is(err, statestore.ErrFormat) {
-				t.Errorf("%v, want ErrFormat", err)
+			if want := codec > byte(statestore.CodecLZ4); errors.Is(err, statestore.ErrVersion) != want || errors.Is(err, statestore.ErrFormat) == want {
+				t.Errorf("codec %d: %v", codec, err)
 			}
 			return
 		}

@@ -1,7 +1,6 @@
 package statestore
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 
@@ -151,13 +150,13 @@ func EncodeMeta(m Meta) []byte {
 	return appendCut(b, m.Top)
 }
 
-// DecodeMeta reads what EncodeMeta wrote. ErrFormat if b is of another version or damaged; the message tells them apart.
+// DecodeMeta reads what EncodeMeta wrote. ErrVersion if b is of a newer version, ErrFormat if it is damaged.
 func DecodeMeta(b []byte) (Meta, error) {
 	if len(b) < len(MetaVersion) {
 		return Meta{}, fmt.Errorf("head of %d bytes: %w", len(b), ErrFormat)
 	}
-	if !bytes.HasPrefix(b, []byte(MetaVersion)) {
-		return Meta{}, fmt.Errorf("head of version %s, this program reads %s: %w", excerpt(b[:len(MetaVersion)]), MetaVersion, ErrFormat)
+	if err := checkVersion(b[:len(MetaVersion)]); err != nil {
+		return Meta{}, err
 	}
 	if len(b) != MetaSize {
 		return Meta{}, fmt.Errorf("head of %d bytes, want %d: %w", len(b), MetaSize, ErrFormat)
@@ -168,6 +167,19 @@ func DecodeMeta(b []byte) (Meta, error) {
 		return Meta{}, fmt.Errorf("head: %w", d.err)
 	}
 	return m, nil
+}
+
+// checkVersion reports with ErrVersion that a head begins with a later version than MetaVersion, and with ErrFormat that what it
+// begins with was never a version.
+func checkVersion(v []byte) error {
+	if string(v) == MetaVersion {
+		return nil
+	}
+	err := ErrFormat
+	if _, ok := parseHex(v, len(MetaVersion)); ok && string(v) > MetaVersion {
+		err = ErrVersion
+	}
+	return fmt.Errorf("head of version %s, this program reads %s: %w", excerpt(v), MetaVersion, err)
 }
 
 func appendCut(dst []byte, c Cut) []byte {

@@ -188,7 +188,8 @@ func TestDamagedNamesAreRefused(t *testing.T) {
 		"field of a bad delta":  {parseField, string(statestore.AppendField(nil, statestore.DeltaRef{Owned: 1 << 32}))},
 		"field of negative own": {parseField, string(statestore.AppendField(nil, statestore.DeltaRef{Owned: -1}))},
 		"meta empty":            {parseMeta, ""},
-		"meta newer":            {parseMeta, "02" + meta[2:]},
+		"meta of no version":    {parseMeta, "zz" + meta[2:]},
+		"meta of version 0":     {parseMeta, "00" + meta[2:]},
 		"meta short":            {parseMeta, meta[:len(meta)-1]},
 		"meta long":             {parseMeta, meta + "0"},
 		"meta negative applied": {parseMeta, "01f" + meta[3:]},
@@ -203,6 +204,15 @@ func TestDamagedNamesAreRefused(t *testing.T) {
 	} {
 		if err := c.parse([]byte(c.in)); !errors.Is(err, statestore.ErrFormat) {
 			t.Errorf("%s: %v, want ErrFormat", name, err)
+		}
+	}
+}
+
+func TestANewerVersionIsNoDamage(t *testing.T) {
+	meta := string(statestore.EncodeMeta(statestore.Meta{}))
+	for name, in := range map[string]string{"next": "02" + meta[2:], "much later": "ff" + meta[2:], "another length": "02"} {
+		if _, err := statestore.DecodeMeta([]byte(in)); !errors.Is(err, statestore.ErrVersion) || errors.Is(err, statestore.ErrFormat) {
+			t.Errorf("%s: %v, want ErrVersion alone", name, err)
 		}
 	}
 }
@@ -304,12 +314,13 @@ func FuzzParseNames(f *testing.F) {
 	})
 }
 
-// checkDecoded checks the law of every decoder here: what it takes has one spelling, what it does not take is ErrFormat.
+// checkDecoded checks the law of every decoder here: what it takes has one spelling, what it does not take is ErrFormat, or
+// ErrVersion.
 func checkDecoded(t *testing.T, in []byte, err error, again func() []byte) {
 	t.Helper()
 	if err != nil {
-		if !errors.Is(err, statestore.ErrFormat) {
-			t.Errorf("%q: %v, want ErrFormat", in, err)
+		if errors.Is(err, statestore.ErrFormat) == errors.Is(err, statestore.ErrVersion) {
+			t.Errorf("%q: %v, want ErrFormat or ErrVersion", in, err)
 		}
 		return
 	}

@@ -169,7 +169,8 @@ var (
 	ErrRefused = errors.New("statestore: refused")
 	// ErrExists is returned by Import when the slot exists. Nothing changed: what is there is newer, or the log repairs it.
 	ErrExists = errors.New("statestore: slot exists")
-	// ErrFormat is returned when stored bytes are of a newer version or damaged.
+	// ErrFormat is returned when stored bytes are damaged: the slot may be dropped, the log rebuilds it. Bytes of a newer version
+	// are ErrVersion.
 	ErrFormat = errors.New("statestore: unreadable state")
 )
 

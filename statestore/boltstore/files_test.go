@@ -335,12 +335,6 @@ func TestUnreadableBytesAreErrFormat(t *testing.T) {
 		change func(b *bolt.Bucket) error
 		call   func(s statestore.Store) error
 	}{
-		"head of a newer version": {
-			func(b *bolt.Bucket) error {
-				return b.Put([]byte("head"), append([]byte("02"), b.Get([]byte("head"))[2:]...))
-			},
-			func(s statestore.Store) error { _, err := s.Load(ctx, slot); return err },
-		},
 		"no head": {
 			func(b *bolt.Bucket) error { return b.Delete([]byte("head")) },
 			func(s statestore.Store) error {

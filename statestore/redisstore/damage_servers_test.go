@@ -3,14 +3,15 @@
 package redisstore
 
 import (
+	"context"
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
+	"github.com/llm-auto-optimizer/tidemark/statestore/storetest"
 )
 
 func TestCommitRemovesWhatATornCommitLeft(t *testing.T) {
@@ -134,43 +135,117 @@ func TestImportIntoATornSlot(t *testing.T) {
 	})
 }
 
-func TestUnreadableHeadIsErrFormat(t *testing.T) {
+// raw writes what a slot's keys hold behind the store's back.
+type raw struct{ s *Store }
+
+func (r raw) Head(slot statestore.Slot, head []byte) error {
+	var fields []any
+	for _, f := range []struct {
+		name string
+		size int
+	}{{"v", 2}, {"applied", 16}, {"maxts", 16}, {"at", 16}, {"base", 64}, {"top", 64}} {
+		fields = append(fields, f.name, head[:f.size])
+		head = head[f.size:]
+	}
+	return r.s.client.HSet(context.Background(), keysOf(slot).head(), fields...).Err()
+}
+
+func (r raw) Delta(slot statestore.Slot, ref statestore.DeltaRef, stored []byte) error {
+	return r.s.client.HSet(context.Background(), keysOf(slot).list(ref.Slice), statestore.AppendField(nil, ref), stored).Err()
+}
+
+func (r raw) List(slot statestore.Slot, name string) error {
+	prefix := keysOf(slot).prefix
+	return errors.Join(
+		r.s.client.HSet(context.Background(), prefix+"s", name, offsetHex(0)).Err(),
+		r.s.client.HSet(context.Background(), prefix+"d:"+name, "field", "value").Err(),
+	)
+}
+
+func TestDamage(t *testing.T) {
+	for _, v := range []struct{ name, env string }{{"server", envServer}, {"cluster", envCluster}} {
+		t.Run(v.name, func(t *testing.T) {
+			storetest.RunDamage(t, func(t *testing.T) (statestore.Store, storetest.Raw) {
+				t.Helper()
+				s, err := Open(t.Context(), Options{URLs: urls(t, v.env)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s, raw{s} // the suite closes it
+			})
+		})
+	}
+}
+
+func TestImportDoesNotReplaceWhatItCannotRead(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *Store) {
-		for _, v := range []struct{ name, field, value string }{
-			{"newer version", "v", "02"},
-			{"applied is short", "applied", "12"},
-			{"cut is no hex", "top", strings.Repeat("g", 64)},
+		for v, want := range map[string]error{"02": statestore.ErrVersion, "??": statestore.ErrFormat} {
+			slot := newSlot(t, s)
+			created(t, s, slot, 0)
+			if err := s.client.HSet(t.Context(), keysOf(slot).head(), "v", v).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Import(t.Context(), slot, statestore.Image{}); !errors.Is(err, want) {
+				t.Errorf("version %q: %v, want %v", v, err, want)
+			}
+		}
+	})
+}
+
+// TestDropFindsEveryListOfADamagedSlot damages what a slot is found by. A list that a drop left would be taken for one of the
+// next slot's.
+func TestDropFindsEveryListOfADamagedSlot(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *Store) {
+		for _, v := range []struct {
+			name string
+			hurt func(k slotKeys) []error
+		}{
+			{"the head is a string", func(k slotKeys) []error {
+				return []error{s.client.Set(t.Context(), k.head(), "x", 0).Err()}
+			}},
+			{"the slices are a string", func(k slotKeys) []error {
+				return []error{s.client.Set(t.Context(), k.prefix+"s", "x", 0).Err()}
+			}},
+			{"a slice has another name", func(k slotKeys) []error {
+				names := s.client.HKeys(t.Context(), k.prefix+"s").Val()
+				return []error{
+					s.client.HDel(t.Context(), k.prefix+"s", names[0]).Err(),
+					s.client.HSet(t.Context(), k.prefix+"s", names[0][1:], "0").Err(),
+				}
+			}},
 		} {
 			t.Run(v.name, func(t *testing.T) {
 				slot := newSlot(t, s)
-				top := created(t, s, slot, 0)
-				if err := s.client.HSet(t.Context(), keysOf(slot).head(), v.field, v.value).Err(); err != nil {
+				other := slot
+				other.Partition++
+				t.Cleanup(func() {
+					if err := s.Drop(context.WithoutCancel(t.Context()), other); err != nil {
+						t.Error(err)
+					}
+				})
+				for _, one := range []statestore.Slot{slot, other} {
+					top := created(t, s, one, 0)
+					deltas := deltasOf(0, 5, 600, 5) // three lists
+					if _, err := s.Commit(t.Context(), one, statestore.Commit{Applied: 0, Top: top, To: 5, Deltas: deltas}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := errors.Join(v.hurt(keysOf(slot))...); err != nil {
 					t.Fatal(err)
 				}
-				_, errLoad := s.Load(t.Context(), slot)
-				_, errCommit := s.Commit(t.Context(), slot, statestore.Commit{Top: top, To: 1})
-				_, errRaise := s.Raise(t.Context(), slot, statestore.Raise{Token: newToken(), Base: top})
-				_, _, errRestore := s.Restore(t.Context(), slot, statestore.Restore{Token: newToken()})
-				errImport := s.Import(t.Context(), slot, statestore.Image{})
-				errSweep := s.Sweep(t.Context(), slot, statestore.Sweep{Token: top})
-				for op, err := range map[string]error{"load": errLoad, "commit": errCommit, "raise": errRaise, "restore": errRestore, "sweep": errSweep, "import": errImport} {
-					if !errors.Is(err, statestore.ErrFormat) {
-						t.Errorf("%s: %v", op, err)
-					}
+				if _, err := s.Status(t.Context(), slot); !errors.Is(err, statestore.ErrFormat) {
+					t.Errorf("status: %v, want ErrFormat", err)
+				}
+				if err := s.Drop(t.Context(), slot); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff([]string(nil), keysIn(t, s, slot)); diff != "" {
+					t.Errorf("keys (-want +got):\n%s", diff)
+				}
+				if st, err := s.Status(t.Context(), other); err != nil || len(st.Slices) != 3 {
+					t.Errorf("the neighbour has %d lists, %v", len(st.Slices), err)
 				}
 			})
 		}
-		t.Run("another type", func(t *testing.T) {
-			slot := newSlot(t, s)
-			if err := s.client.Set(t.Context(), keysOf(slot).head(), "x", 0).Err(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := s.Load(t.Context(), slot); !errors.Is(err, statestore.ErrFormat) {
-				t.Errorf("load: %v", err)
-			}
-			if _, err := s.Status(t.Context(), slot); !errors.Is(err, statestore.ErrFormat) {
-				t.Errorf("status: %v", err)
-			}
-		})
 	})
 }

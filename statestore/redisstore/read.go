@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,16 +16,15 @@ import (
 
 // Load implements statestore.Store. It is one round trip and no script.
 func (s *Store) Load(ctx context.Context, slot statestore.Slot) (statestore.Meta, error) {
-	if err := cmp.Or(ctx.Err(), statestore.CheckSlot(slot)); err != nil {
+	if err := statestore.CheckSlot(slot); err != nil {
 		return statestore.Meta{}, fmt.Errorf("load %s: %w", slot, err)
 	}
-	values, err := s.client.HMGet(ctx, keysOf(slot).head(), "v", "applied", "maxts", "at", "base", "top", "mark").Result()
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		err = fmt.Errorf("%w: %w", err, statestore.ErrFormat)
-	}
-	if err != nil {
+	key := keysOf(slot).head()
+	cmd := redis.NewSliceCmd(ctx, "hmget", key, "v", "applied", "maxts", "at", "base", "top", "mark")
+	if err := s.do(ctx, key, cmd); err != nil {
 		return statestore.Meta{}, fmt.Errorf("load %s: %w", slot, err)
 	}
+	values := cmd.Val()
 	var head []byte
 	for _, v := range values[:6] {
 		part, _ := v.(string)
@@ -189,6 +189,7 @@ func (s *Store) Slots(ctx context.Context, pipeline string) ([]statestore.Slot, 
 	}
 	var mu sync.Mutex
 	found := map[statestore.Slot]struct{}{} // a scan may answer a key twice, and so may two nodes while a hash slot moves
+	begun := time.Now()
 	scan := func(ctx context.Context, c *redis.Client) error {
 		it := c.Scan(ctx, 0, headPattern(pipeline), 1000).Iterator()
 		for it.Next(ctx) {
@@ -198,7 +199,10 @@ func (s *Store) Slots(ctx context.Context, pipeline string) ([]statestore.Slot, 
 				mu.Unlock()
 			}
 		}
-		return it.Err()
+		if err := it.Err(); err != nil {
+			return trouble(ctx, c.Options().Addr, time.Since(begun), err)
+		}
+		return nil
 	}
 	var err error
 	switch c := s.client.(type) {

@@ -54,10 +54,12 @@ type Options struct {
 
 // Store implements statestore.Store.
 type Store struct {
-	client  redis.UniversalClient
-	codec   statestore.Codec
-	scripts scripts
-	limits  limits
+	client      redis.UniversalClient
+	codec       statestore.Codec
+	scripts     scripts
+	limits      limits
+	callTimeout time.Duration // of one command, with its repetitions
+	gates       gates
 }
 
 type limits struct{ args, bytes, readBytes, refs, lists int }
@@ -70,15 +72,18 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
 	}
+	redis.SetLogger(silence{})
+	callTimeout := max(u.DialTimeout, u.ReadTimeout, u.WriteTimeout) + time.Second
+	begun := time.Now()
 	cluster := len(u.Addrs) > 1
 	if !cluster {
 		probe := redis.NewClient(u.Simple())
 		if cluster, err = inCluster(ctx, probe); err != nil {
 			_ = probe.Close() // the first error says more
-			return nil, fmt.Errorf("open redis at %s: %w", u.Addrs[0], err)
+			return nil, fmt.Errorf("open: %w", trouble(ctx, u.Addrs[0], time.Since(begun), err))
 		}
 		if !cluster {
-			return newStore(probe, o.Codec), nil
+			return newStore(probe, o.Codec, callTimeout), nil
 		}
 		if err := probe.Close(); err != nil {
 			return nil, fmt.Errorf("open redis at %s: %w", u.Addrs[0], err)
@@ -89,17 +94,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	co := u.Cluster()
 	co.DisableRoutingPolicies = true // scripts are routed by their first key; the table of commands is not needed
+	co.MaxRetries = -1               // MaxRedirects counts repetitions too
 	client := redis.NewClusterClient(co)
-	if err := client.Ping(ctx).Err(); err != nil {
+	// Any node that answers will do: it says which ones there are. One that is down must not keep the others from being used.
+	if _, err := client.MasterForKey(ctx, tagStart); err != nil {
 		_ = client.Close()
-		return nil, fmt.Errorf("open redis cluster at %s: %w", strings.Join(u.Addrs, ","), err)
+		return nil, fmt.Errorf("open cluster: %w", trouble(ctx, strings.Join(u.Addrs, ","), time.Since(begun), err))
 	}
-	return newStore(client, o.Codec), nil
+	return newStore(client, o.Codec, callTimeout), nil
 }
 
-func newStore(client redis.UniversalClient, codec statestore.Codec) *Store {
+func newStore(client redis.UniversalClient, codec statestore.Codec, callTimeout time.Duration) *Store {
 	return &Store{
-		client: client, codec: codec, scripts: newScripts(),
+		client: client, codec: codec, scripts: newScripts(), callTimeout: callTimeout,
 		limits: limits{args: maxArgs, bytes: maxBytes, readBytes: maxReadBytes, refs: maxRefs, lists: maxLists},
 	}
 }

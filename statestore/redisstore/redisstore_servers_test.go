@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -229,10 +230,10 @@ func losingAnswers(t *testing.T, s *Store) (*Store, *atomic.Int32) {
 		}
 		u.Dialer = dial
 		o := u.Cluster()
-		o.DisableRoutingPolicies = true
+		o.DisableRoutingPolicies, o.MaxRetries = true, -1
 		client = redis.NewClusterClient(o)
 	}
-	lossy := newStore(client, statestore.CodecNone)
+	lossy := newStore(client, statestore.CodecNone, time.Minute)
 	t.Cleanup(func() {
 		if err := lossy.Close(); err != nil {
 			t.Error(err)

@@ -63,7 +63,7 @@ const (
 	codeRefused  = "refused"
 	codeGone     = "gone" // a delta is not stored any more; its list and field name follow the head
 	codeNoSlot   = "noslot"
-	codeVersion  = "version" // the head is of another version
+	codeVersion  = "version" // the head is of a newer version
 	codeDamaged  = "damaged" // stored values have not the shape they are written with
 	codeStage    = "stage"   // what was staged is not all there
 	codePresent  = "present"
@@ -96,19 +96,13 @@ type onceCmd struct{ *redis.Cmd }
 func (onceCmd) NoRetry() bool { return true }
 
 // run calls a script by its digest, or with its text where the server does not know it (any more). Errors are those of the
-// connection or the server, whose outcome is unknown, or wrap ErrFormat.
+// connection or the server, whose outcome is unknown, or wrap ErrFormat or ErrVersion.
 func (s *Store) run(ctx context.Context, c call) (answer, error) {
-	if err := ctx.Err(); err != nil {
-		return answer{}, err
-	}
 	reply, err := s.eval(ctx, c, "evalsha", c.script.sha)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		reply, err = s.eval(ctx, c, "eval", c.script.text)
 	}
 	if err != nil {
-		if redis.HasErrorPrefix(err, "WRONGTYPE") {
-			return answer{}, fmt.Errorf("%w: %w", err, statestore.ErrFormat)
-		}
 		return answer{}, err
 	}
 	return parseAnswer(reply)
@@ -122,10 +116,14 @@ func (s *Store) eval(ctx context.Context, c call, name, what string) ([]any, err
 	}
 	cmd := redis.NewCmd(ctx, append(args, c.args...)...)
 	cmd.SetFirstKeyPos(3) // the cluster client routes by it
+	var err error
 	if c.once {
-		_ = s.client.Process(ctx, onceCmd{cmd}) // the command keeps its error
+		err = s.do(ctx, c.keys[0], onceCmd{cmd})
 	} else {
-		_ = s.client.Process(ctx, cmd)
+		err = s.do(ctx, c.keys[0], cmd)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return cmd.Slice()
 }
@@ -137,7 +135,7 @@ func parseAnswer(reply []any) (answer, error) {
 	}
 	switch a.code {
 	case codeVersion:
-		return a, fmt.Errorf("the head is of another version than %s: %w", statestore.MetaVersion, statestore.ErrFormat)
+		return a, fmt.Errorf("the head is of a later version than %s: %w", statestore.MetaVersion, statestore.ErrVersion)
 	case codeDamaged:
 		return a, fmt.Errorf("stored values have not the shape they are written with: %w", statestore.ErrFormat)
 	case codeNoSlot:

@@ -21,7 +21,10 @@ local function hex(s, n) return s and #s == n and not string.find(s, '[^0-9a-f]'
 local function open()
   local v = call('HMGET', M, 'v', 'applied', 'maxts', 'at', 'base', 'top', 'mark')
   if not v[1] or v[7] == 'w' then return nil, 'noslot' end
-  if v[1] ~= '01' then return nil, 'version' end
+  if v[1] ~= '01' then
+    if hex(v[1], 2) and tonumber(v[1], 16) > 1 then return nil, 'version' end
+    return nil, 'damaged'
+  end
   if not (hex(v[2], 16) and hex(v[3], 16) and hex(v[4], 16) and hex(v[5], 64) and hex(v[6], 64) and v[7]) then
     return nil, 'damaged'
   end
@@ -54,10 +57,20 @@ local function del(key, fields)
   end
 end
 
--- wipe removes the slot; the stage stays. The head goes first: without it there is no slot, whatever else is left.
+-- wipe removes the slot; the stage stays. The head goes first: without it there is no slot, whatever else is left. Where S is
+-- damaged it does not name all lists, and one that stayed would be taken for the next slot's: then the server looks through its
+-- keys for them.
 local function wipe()
   call('UNLINK', M)
-  for _, name in ipairs(call('HKEYS', S)) do call('UNLINK', list(name)) end
+  local names, whole = redis.pcall('HKEYS', S), true
+  if names.err then names, whole = {}, false end
+  for _, name in ipairs(names) do
+    whole = whole and hex(name, 20)
+    call('UNLINK', list(name))
+  end
+  if not whole then
+    for _, key in ipairs(call('KEYS', list('*'))) do call('UNLINK', key) end
+  end
   call('UNLINK', S)
 end
 
