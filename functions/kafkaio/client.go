@@ -183,6 +183,9 @@ func classify(err error) error {
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
 		return fmt.Errorf("%w: %w", ErrMetadataTooLarge, err)
 	}
+	if limited := limits(err); limited != nil {
+		return limited
+	}
 	return err
 }
 

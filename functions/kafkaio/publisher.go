@@ -2,9 +2,8 @@ package kafkaio
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync/atomic"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,11 +17,15 @@ const epochPerTransaction = 2
 
 // Open implements Publisher. Each session has a kgo client of its own, and with it connections of its own.
 func (c *Client) Open(ctx context.Context, transactionalID string) (Session, error) {
-	version, err := c.transactionVersion(ctx)
+	has, err := c.features(ctx)
+	if err == nil && !has.transactions {
+		err = ErrNoTransactions // the client would go on without an epoch, and without a word
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open session %q: %w", transactionalID, err)
 	}
-	ends := &endTxnWrites{}
+	version := has.transactionVersion
+	ends := &writes{key: kmsg.EndTxn}
 	opts := []kgo.Opt{
 		kgo.TransactionalID(transactionalID),
 		kgo.TransactionTimeout(c.opts.TransactionTimeout),
@@ -38,6 +41,9 @@ func (c *Client) Open(ctx context.Context, transactionalID string) (Session, err
 	s := &session{owner: c, kgo: cl, id: transactionalID, version: version, ends: ends}
 	if err := s.init(ctx); err != nil {
 		cl.Close()
+		if errors.Is(err, kerr.UnsupportedVersion) {
+			err = fmt.Errorf("%w: %w", ErrNoTransactions, err)
+		}
 		return nil, fmt.Errorf("open session %q: %w", transactionalID, classify(err))
 	}
 	return s, nil
@@ -52,26 +58,6 @@ func (s *session) init(ctx context.Context) error {
 	})
 }
 
-// transactionVersion asks for the finalized feature transaction.version; a broker that does not know it has 0. Asked for
-// every session: the operator may raise it while this process runs.
-func (c *Client) transactionVersion(ctx context.Context) (int16, error) {
-	req := kmsg.NewPtrApiVersionsRequest()
-	req.ClientSoftwareName, req.ClientSoftwareVersion = "tidemark", "1"
-	resp, err := req.RequestWith(ctx, c.kgo)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("api versions: %w", err)
-	}
-	for _, f := range resp.FinalizedFeatures {
-		if f.Name == "transaction.version" {
-			return f.MaxVersionLevel, nil
-		}
-	}
-	return 0, nil
-}
-
 // versionsBeforeEpochs are the highest requests to be used where transaction.version is below 2, though the broker may know
 // higher ones: those mean "the transaction is added to implicitly" and "the epoch moves with every transaction".
 func versionsBeforeEpochs() *kversion.Versions {
@@ -80,15 +66,4 @@ func versionsBeforeEpochs() *kversion.Versions {
 	v.SetMaxKeyVersion(kmsg.EndTxn.Int16(), 4)
 	v.SetMaxKeyVersion(kmsg.TxnOffsetCommit.Int16(), 4)
 	return v
-}
-
-// endTxnWrites counts how often a client has sent an EndTxn, or has tried to: whether a refusal is the answer to the only
-// one sent.
-type endTxnWrites struct{ n atomic.Int64 }
-
-// OnBrokerWrite implements kgo.HookBrokerWrite.
-func (w *endTxnWrites) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
-	if key == kmsg.EndTxn.Int16() {
-		w.n.Add(1)
-	}
 }

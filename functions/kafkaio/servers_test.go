@@ -29,6 +29,15 @@ func TestClientOverRealBrokers(t *testing.T) {
 	logtest.Run(t, func(*testing.T) logtest.Env { return env(c, true) })
 }
 
+func TestSessionsWithoutTransactionsOverRealBrokers(t *testing.T) {
+	c := client(t, brokers(t)...)
+	logtest.RunAtOnce(t, func(*testing.T) logtest.Env {
+		e := atOnceEnv(c)
+		e.FirstCommitWaits = true
+		return e
+	})
+}
+
 // The broker's cleaner runs every 15 s; what is waited for is that it has removed something.
 func TestReadPassesWhatARealBrokerCompacted(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

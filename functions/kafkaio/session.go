@@ -50,7 +50,7 @@ type session struct {
 	kgo     *kgo.Client
 	id      string
 	version int16 // transaction.version of the cluster at the time of Open
-	ends    *endTxnWrites
+	ends    *writes
 
 	state    txnState
 	produced int // messages acknowledged in the open transaction

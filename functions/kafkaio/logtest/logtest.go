@@ -53,10 +53,17 @@ func (n *names) next(kind string) string {
 // Run runs the suite. open is called once for each test.
 func Run(t *testing.T, open func(t *testing.T) Env) {
 	t.Helper()
-	tests := []struct {
-		name string
-		fn   func(*fixture)
-	}{
+	run(t, open, suite())
+}
+
+// test is one test of the suite.
+type test struct {
+	name string
+	fn   func(*fixture)
+}
+
+func suite() []test {
+	return []test{
 		{"PartitionsAreInOrder", partitionsAreInOrder},
 		{"UnknownTopicsAreNamed", unknownTopicsAreNamed},
 		{"ARecreatedTopicHasAnotherID", recreatedTopicHasAnotherID},
@@ -98,6 +105,10 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"ManyPartitions", manyPartitions},
 		{"ConcurrentReadersSeeWholeTransactions", concurrentReaders},
 	}
+}
+
+func run(t *testing.T, open func(t *testing.T) Env, tests []test) {
+	t.Helper()
 	n := &names{prefix: fmt.Sprintf("%x", time.Now().UnixNano())}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
