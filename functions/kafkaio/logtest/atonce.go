@@ -78,12 +78,13 @@ func newerSessionRefusesCommits(f *fixture) {
 	f.end(s)
 	old.Close() // does not disturb the new one
 	f.wantGroup(group, source, kafkaio.Committed{Offset: 1})
-	if s.Reusable() {
-		f.must(s.Begin(f.ctx), "begin again")
-		f.produceIn(s, to0(out, "newer"))
-		f.commitIn(s, group, source, kafkaio.Committed{Offset: 2})
-		f.end(s)
+	if !s.Reusable() {
+		s = f.atOnceSession(group)
 	}
+	f.must(s.Begin(f.ctx), "begin again")
+	f.produceIn(s, to0(out, "newer"))
+	f.commitIn(s, group, source, kafkaio.Committed{Offset: 2})
+	f.end(s)
 	f.wantGroup(group, source, kafkaio.Committed{Offset: 2})
 }
 

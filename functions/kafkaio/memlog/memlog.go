@@ -31,6 +31,9 @@ type Options struct {
 	NoMarkers bool
 	// SingleUse makes Session.Reusable answer false, as where transaction.version is below 2.
 	SingleUse bool
+	// NoTransactions makes a log without them: what sessions produce is visible at once, and offsets are committed by End alone.
+	// See kafkaio.IsAtOnce.
+	NoTransactions bool
 	// Scribble overwrites the records that Read has handed out once its function has returned, so that a caller which
 	// keeps them is found out.
 	Scribble bool
@@ -70,6 +73,7 @@ type Log struct {
 	groups  map[string]map[event.TopicPartition]kafkaio.Committed
 	owners  map[string]*session // transactional id -> its newest session
 	open    map[*txn]struct{}
+	firers  map[string]*atOnce // the same as owners, without transactions
 }
 
 var (
@@ -108,6 +112,7 @@ func New(o Options) *Log {
 		groups:  map[string]map[event.TopicPartition]kafkaio.Committed{},
 		owners:  map[string]*session{},
 		open:    map[*txn]struct{}{},
+		firers:  map[string]*atOnce{},
 	}
 }
 

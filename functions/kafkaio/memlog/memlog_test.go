@@ -34,3 +34,14 @@ func env(o memlog.Options) logtest.Env {
 		FirstCommitWaits: true,
 	}
 }
+
+func TestLogWithoutTransactions(t *testing.T) {
+	for name, o := range map[string]memlog.Options{
+		"reusable":   {NoTransactions: true, NoMarkers: true},
+		"single use": {NoTransactions: true, NoMarkers: true, SingleUse: true, Scribble: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logtest.RunAtOnce(t, func(*testing.T) logtest.Env { return env(o) })
+		})
+	}
+}

@@ -52,7 +52,12 @@ func (l *Log) Open(ctx context.Context, transactionalID string) (kafkaio.Session
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open session %q: %w", transactionalID, err)
 	}
-	s := l.takeOver(transactionalID)
+	var s kafkaio.Session
+	if l.opts.NoTransactions {
+		s = l.openAtOnce(transactionalID)
+	} else {
+		s = l.takeOver(transactionalID)
+	}
 	if err := l.hook(OpOpen, "after"); err != nil {
 		return nil, err
 	}
@@ -178,18 +183,9 @@ func (s *session) CommitOffsets(ctx context.Context, group string, offsets []kaf
 		if err := s.inTxn(ctx); err != nil {
 			return err
 		}
-		staged := make(map[event.TopicPartition]kafkaio.Committed, len(offsets))
-		for _, o := range offsets {
-			if err := kafkaio.CheckCommit(o); err != nil {
-				return err
-			}
-			if _, err := s.log.partition(o.TopicPartition); err != nil {
-				return err
-			}
-			if id := s.log.topics[o.Topic].id; o.TopicID != ([16]byte{}) && o.TopicID != id {
-				return fmt.Errorf("topic %q has the id %x, not %x: %w", o.Topic, id, o.TopicID, kafkaio.ErrUnknownTopic)
-			}
-			staged[o.TopicPartition] = o.Committed
+		staged, err := s.log.staged(offsets)
+		if err != nil {
+			return err
 		}
 		if s.txn.offsets[group] == nil {
 			s.txn.offsets[group] = staged
@@ -202,6 +198,24 @@ func (s *session) CommitOffsets(ctx context.Context, group string, offsets []kaf
 		return fmt.Errorf("commit offsets of group %q: %w", group, err)
 	}
 	return nil
+}
+
+// staged checks offsets to be committed. The lock is held.
+func (l *Log) staged(offsets []kafkaio.OffsetCommit) (map[event.TopicPartition]kafkaio.Committed, error) {
+	staged := make(map[event.TopicPartition]kafkaio.Committed, len(offsets))
+	for _, o := range offsets {
+		if err := kafkaio.CheckCommit(o); err != nil {
+			return nil, err
+		}
+		if _, err := l.partition(o.TopicPartition); err != nil {
+			return nil, err
+		}
+		if id := l.topics[o.Topic].id; o.TopicID != ([16]byte{}) && o.TopicID != id {
+			return nil, fmt.Errorf("topic %q has the id %x, not %x: %w", o.Topic, id, o.TopicID, kafkaio.ErrUnknownTopic)
+		}
+		staged[o.TopicPartition] = o.Committed
+	}
+	return staged, nil
 }
 
 // End implements kafkaio.Session. An error that Options.Hook injects is one of unknown outcome.
