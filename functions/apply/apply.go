@@ -167,7 +167,7 @@ func (a *Applier) until(ctx context.Context, part kafkaio.Partition, s *slot, to
 func final(err error) bool {
 	for _, target := range []error{
 		ErrNoGenesis, ErrEnded, ErrTopicChanged, ErrLedgerGone, pipeline.ErrBlocked, pipeline.ErrPayload, kafkaio.ErrOutOfRange,
-		kafkaio.ErrUnknownTopic, statestore.ErrFormat, context.Canceled, context.DeadlineExceeded,
+		kafkaio.ErrUnknownTopic, statestore.ErrFormat, statestore.ErrVersion, statestore.ErrDenied, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, target) {
 			return true
