@@ -128,9 +128,10 @@ func (s *slot) applied() int64 {
 var errAgain = errors.New("apply: slot changed, fold again")
 
 // until runs steps until the slot is applied up to an offset. A step that met another writer is run again at once; one that
-// failed for an outside reason is run again after a pause, as often as the error policy allows.
+// failed for an outside reason is run again after a pause, as often as the error policy allows. A slot that is damaged is dropped,
+// once, and rebuilt.
 func (a *Applier) until(ctx context.Context, part kafkaio.Partition, s *slot, to int64, step func() error) error {
-	failures := 0
+	failures, dropped := 0, false
 	for {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, err)
@@ -148,32 +149,26 @@ func (a *Applier) until(ctx context.Context, part kafkaio.Partition, s *slot, to
 				continue
 			}
 		}
+		if !dropped && errors.Is(err, statestore.ErrFormat) {
+			if err = a.drop(ctx, part, s, err); err == nil {
+				dropped = true
+				continue
+			}
+		}
 		if final(err) {
 			return fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, err)
 		}
 		s.known = false // the outcome of whatever failed is unknown
 		failures++
 		if failures > a.retry.max {
-			return fmt.Errorf("apply %s/%d: gave up after %d tries: %w", part.Topic, part.Partition, failures, err)
+			return fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, &triedError{tries: failures, err: err})
 		}
-		a.Logger.WarnContext(ctx, "apply: trying again", "topic", part.Topic, "partition", part.Partition, "try", failures, "error", err)
-		if err := a.retry.pause(ctx, failures); err != nil {
-			return fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, err)
-		}
-	}
-}
-
-// final reports whether trying again at once cannot help.
-func final(err error) bool {
-	for _, target := range []error{
-		ErrNoGenesis, ErrEnded, ErrTopicChanged, ErrLedgerGone, pipeline.ErrBlocked, pipeline.ErrPayload, kafkaio.ErrOutOfRange,
-		kafkaio.ErrUnknownTopic, statestore.ErrFormat, statestore.ErrVersion, statestore.ErrDenied, context.Canceled, context.DeadlineExceeded,
-	} {
-		if errors.Is(err, target) {
-			return true
+		a.Logger.DebugContext(ctx, "apply: trying again", "topic", part.Topic, "partition", part.Partition, "try", failures, "error", err)
+		if ended := a.retry.pause(ctx, failures); ended != nil {
+			// What is wrong is not that the time was up.
+			return fmt.Errorf("apply %s/%d: %w: %w", part.Topic, part.Partition, ended, &triedError{tries: failures, err: err})
 		}
 	}
-	return false
 }
 
 func (a *Applier) ensureKnown(ctx context.Context, part kafkaio.Partition, s *slot) error {
@@ -229,6 +224,11 @@ func (a *Applier) restore(ctx context.Context, part kafkaio.Partition, s *slot, 
 		}
 	}
 	meta, outcome, err := a.Store.Restore(ctx, s.id, r)
+	if errors.Is(err, statestore.ErrFormat) {
+		if err = a.drop(ctx, part, s, err); err == nil {
+			meta, outcome, err = a.Store.Restore(ctx, s.id, r)
+		}
+	}
 	if err != nil {
 		s.known = false
 		return fmt.Errorf("restore to plan %d: %w", plan.Number, err)

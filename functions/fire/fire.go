@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -137,6 +136,10 @@ func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err er
 	defer timer.Stop()
 	// A pipeline that failed is left to the next invocation; it must not slow down the others.
 	failed := map[*runner]error{}
+	told := map[string]bool{}
+	for _, r := range h.runners {
+		r.said = nil
+	}
 	for quiet := 0; quiet < quietTicks && (len(failed) == 0 || len(failed) < len(h.runners)); {
 		select {
 		case <-ctx.Done():
@@ -149,7 +152,7 @@ func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err er
 			if failed[r] != nil {
 				continue
 			}
-			rep := h.run(ctx, r, request{nudge: nudge})
+			rep := r.report(ctx, request{nudge: nudge})
 			reports = append(reports, rep)
 			if rep.Made {
 				made++
@@ -159,6 +162,7 @@ func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err er
 				failed[r] = rep.Err
 			}
 		}
+		h.tell(ctx, reports, told)
 		if h.OnTick != nil {
 			h.OnTick(reports)
 		}
@@ -173,31 +177,23 @@ func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err er
 
 // Run looks once at every pipeline and makes the plans that are due.
 func (h *Handler) Run(ctx context.Context, nudge apply.Nudge) []Report {
-	reports := make([]Report, 0, len(h.runners))
-	for _, r := range h.runners {
-		reports = append(reports, h.run(ctx, r, request{nudge: nudge}))
-	}
-	return reports
+	return h.runAll(ctx, request{nudge: nudge})
 }
 
 // Flush folds everything up to the given end offsets (up to the end of the log where there is none) and closes every window:
 // the watermark goes to the largest end + lateness of an open window.
 func (h *Handler) Flush(ctx context.Context, ends map[event.TopicPartition]int64) []Report {
-	reports := make([]Report, 0, len(h.runners))
-	for _, r := range h.runners {
-		reports = append(reports, h.run(ctx, r, request{closeAll: true, ends: ends}))
-	}
-	return reports
+	return h.runAll(ctx, request{closeAll: true, ends: ends})
 }
 
-func (h *Handler) run(ctx context.Context, r *runner, req request) Report {
-	rep, err := r.run(ctx, req)
-	rep.Pipeline, rep.Err = r.pipe.Name, err
-	if err != nil && ctx.Err() == nil {
-		h.Logger.ErrorContext(ctx, "pipeline was not fired", "pipeline", r.pipe.Name, "error", err)
-		rep.Err = fmt.Errorf("pipeline %s: %w", r.pipe.Name, err)
+func (h *Handler) runAll(ctx context.Context, req request) []Report {
+	reports := make([]Report, 0, len(h.runners))
+	for _, r := range h.runners {
+		r.said = nil
+		reports = append(reports, r.report(ctx, req))
 	}
-	return rep
+	h.tell(ctx, reports, map[string]bool{})
+	return reports
 }
 
 // Close ends the sessions. The handler can be used again; it then opens new ones.

@@ -32,6 +32,7 @@ type runner struct {
 	session kafkaio.Session // nil: none is open
 	plan    *apply.Plan     // what the open session read or committed itself; nil: read it
 	maxSide int             // largest message of a side output that is published whole, in bytes; 0: any
+	said    map[string]bool // what this invocation has said of partitions: message and cause
 }
 
 func newRunner(d *Deps, p *pipeline.Pipeline) *runner {
@@ -189,24 +190,6 @@ func (r *runner) open(ctx context.Context) error {
 	return errAgain
 }
 
-// each runs f for all partitions side by side.
-func each(parts []*partition, f func(*partition) error) error {
-	errs := make([]error, len(parts))
-	limit := make(chan struct{}, 16)
-	var wg sync.WaitGroup
-	for i, p := range parts {
-		limit <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-limit }()
-			if err := f(p); err != nil {
-				errs[i] = fmt.Errorf("%s/%d: %w", p.Topic, p.TopicPartition.Partition, err)
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
 // statuses reads what the slots hold, restoring those that do not build on the committed plan, and then asks for the bounds of
 // the log: a record appended in between shows as lag, not as idleness.
 func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.Plan) error {
@@ -230,6 +213,9 @@ func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.P
 		p.status, err = r.Store.Status(ctx, p.slot)
 		if err == nil && (p.status.HasCut(p.base.Token) || faults.Off(faults.Validate)) {
 			return nil
+		}
+		if errors.Is(err, statestore.ErrFormat) {
+			err = r.applier.Drop(ctx, p.Partition, err)
 		}
 		if err != nil && !errors.Is(err, statestore.ErrNoSlot) {
 			return err
@@ -279,6 +265,8 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 	}
 	idle := r.pipe.Watermark.IdleTimeout
 	now := r.Clock()
+	var blocked apply.PartitionsError
+	var mu sync.Mutex
 	err = each(lagging, func(p *partition) error {
 		to := max(p.base.Offset, min(trigger[p.TopicPartition].Offset, p.offsets.Stable))
 		if idle > 0 && now.Sub(p.status.LastRecordAt) >= idle {
@@ -301,11 +289,16 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 		// Whoever wants everything closed has to hear that not everything can be folded: past the blocking record the watermark
 		// would make late what is on time.
 		if errors.Is(err, pipeline.ErrBlocked) && !req.closeAll {
-			r.Logger.ErrorContext(ctx, "partition is blocked by a record under the policy fail", "pipeline", r.pipe.Name, "error", err)
+			mu.Lock()
+			defer mu.Unlock()
+			blocked.Failures = append(blocked.Failures, apply.Failure{TopicPartition: p.TopicPartition, Err: err})
 			return nil
 		}
 		return err
 	})
+	for _, g := range r.unsaid("blocked", &blocked) {
+		r.Logger.ErrorContext(ctx, "partitions are blocked by records under the policy fail", append(g.Attrs(), "pipeline", r.pipe.Name)...)
+	}
 	if err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
@@ -364,7 +357,7 @@ func (r *runner) raise(ctx context.Context, parts []*partition, plan *apply.Plan
 		p.raised, err = r.Store.Raise(ctx, p.slot, statestore.Raise{
 			Token: p.token, Watermark: w, Base: p.base.Token, BaseOffset: p.base.Offset, Seen: p.status.Applied,
 		})
-		return err
+		return r.damaged(ctx, p, err)
 	})
 	if err != nil {
 		return fmt.Errorf("raise to %s after plan %d: %w", w, plan.Number, err)
@@ -381,7 +374,7 @@ func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan,
 		st := p.status
 		if p.raised.Top.Offset > st.Applied && !faults.Off(faults.IndexAfterRaise) { // what was folded since the status may have begun other slices
 			if st, err = r.Store.Status(ctx, p.slot); err != nil {
-				return err
+				return r.damaged(ctx, p, err)
 			}
 		}
 		ids := make([]statestore.SliceID, 0, len(st.Slices))
@@ -389,7 +382,7 @@ func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan,
 			ids = append(ids, s.ID)
 		}
 		p.refs, err = r.Store.Index(ctx, p.slot, p.raised.Top.Token, ids)
-		return err
+		return r.damaged(ctx, p, err)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
@@ -404,7 +397,7 @@ func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan,
 		for len(refs) > 0 {
 			n := min(len(refs), readPage)
 			payloads, err := r.Store.Read(ctx, p.slot, p.raised.Top.Token, refs[:n])
-			if err != nil {
+			if err = r.damaged(ctx, p, err); err != nil {
 				return nil, fmt.Errorf("read %s/%d: %w", p.Topic, p.TopicPartition.Partition, err)
 			}
 			if err := firing.Feed(i, refs[:n], payloads); err != nil {
@@ -442,7 +435,7 @@ func (r *runner) sweep(ctx context.Context, parts []*partition) {
 		}
 		return r.Store.Sweep(ctx, p.slot, s)
 	})
-	if err != nil {
-		r.Logger.WarnContext(ctx, "state was not tidied up, the next plan will do it", "pipeline", r.pipe.Name, "error", err)
+	for _, g := range r.unsaid("sweep", err) {
+		r.Logger.WarnContext(ctx, "state was not tidied up, the next plan will do it", append(g.Attrs(), "pipeline", r.pipe.Name)...)
 	}
 }

@@ -66,6 +66,7 @@ func New(d Deps) *Handler {
 // Invoke folds the records of a Lambda Kafka event and answers with the partial-batch response: the offsets that are not
 // applied in every pipeline. It fails as a whole only where no record can be named: a payload that is no Kafka event.
 func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	whole := ctx // what is kept back is for telling what happened, too
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-h.Margin))
@@ -78,7 +79,7 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		return nil, fmt.Errorf("decode the event: %w", err)
 	}
 	work := h.split(ev)
-	failed := make([][]esm.Failure, len(work))
+	failed := make([]outcome, len(work))
 	limit := make(chan struct{}, max(1, h.App.Parallelism))
 	var wg sync.WaitGroup
 	for i := range work {
@@ -89,7 +90,19 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		})
 	}
 	wg.Wait()
-	return esm.AppendResponse(nil, slices.Concat(failed...)), nil
+	var items []esm.Failure
+	for i := range failed {
+		items = append(items, failed[i].items...)
+	}
+	h.report(whole, work, failed)
+	return esm.AppendResponse(nil, items), nil
+}
+
+// outcome is what became of a job.
+type outcome struct {
+	items    []esm.Failure // to answer
+	failures []apply.Failure
+	unread   bool // no pipeline reads the topic
 }
 
 // job is one partition of a payload: runs of records between the records that could not be decoded.
@@ -138,30 +151,25 @@ func (h *Handler) split(ev esm.Event) []job {
 	return jobs
 }
 
-// partition applies one partition in every pipeline that reads its topic, and returns the failures to answer: every delivered
-// offset that some pipeline has not applied, which is right whether the trigger takes them as items or as a place to resume.
-func (h *Handler) partition(ctx context.Context, j job) []esm.Failure {
-	applied, read := j.end, false
+// partition applies one partition in every pipeline that reads its topic. What is answered as failed is every delivered offset
+// that some pipeline has not applied, which is right whether the trigger takes them as items or as a place to resume.
+func (h *Handler) partition(ctx context.Context, j job) (out outcome) {
+	applied := j.end
+	out.unread = true
 	for i, p := range h.Pipelines {
 		if !slices.Contains(p.Topics, j.Topic) {
 			continue
 		}
-		read = true
+		out.unread = false
 		at, err := h.apply(ctx, h.appliers[i], j)
 		if err != nil {
-			h.report(ctx, p, j, at, err)
+			out.failures = append(out.failures, apply.Failure{Pipeline: p.Name, TopicPartition: j.TopicPartition, Err: err})
 			applied = min(applied, at)
 		}
 	}
-	if !read {
-		// Nothing is lost that a query asked for, and failing would stop the partition for good; but somebody wired it wrongly.
-		h.Logger.ErrorContext(ctx, "records of a topic that no pipeline reads: trigger and spec do not agree", "topic", j.Topic,
-			"partition", j.Partition, "records", len(j.offsets))
-	}
-	var out []esm.Failure
 	for _, o := range j.offsets {
 		if o >= applied {
-			out = append(out, esm.Failure{Partition: j.id, Offset: o})
+			out.items = append(out.items, esm.Failure{Partition: j.id, Offset: o})
 		}
 	}
 	return out
@@ -191,23 +199,49 @@ func (h *Handler) apply(ctx context.Context, a *apply.Applier, j job) (int64, er
 }
 
 // report is the one place where ingest decides what an error means: all of them leave the records to the trigger; they differ
-// in what somebody should know.
-func (h *Handler) report(ctx context.Context, p *pipeline.Pipeline, j job, applied int64, err error) {
-	args := []any{"pipeline", p.Name, "topic", j.Topic, "partition", j.Partition, "applied", applied, "error", err}
-	switch {
-	case errors.Is(err, apply.ErrNoGenesis):
-		h.Logger.InfoContext(ctx, "waiting for the genesis of the partition", args...)
-		if h.Nudge == nil {
-			return
+// in what somebody should know. One cause is one line, however many partitions, pipelines and tries met it.
+func (h *Handler) report(ctx context.Context, work []job, outcomes []outcome) {
+	var failures []apply.Failure
+	var unread []string
+	for i, o := range outcomes {
+		failures = append(failures, o.failures...)
+		if o.unread {
+			unread = append(unread, fmt.Sprintf("%s/%d", work[i].Topic, work[i].Partition))
 		}
-		n := apply.Nudge{Genesis: []apply.First{{Topic: j.Topic, Partition: j.Partition, Offset: j.offsets[0]}}}
-		if err := h.Nudge(ctx, n); err != nil {
-			h.Logger.WarnContext(ctx, "could not nudge fire; its schedule will do", "error", err)
+	}
+	if len(unread) > 0 {
+		// Nothing is lost that a query asked for, and failing would stop the partitions for good; but somebody wired it wrongly.
+		h.Logger.ErrorContext(ctx, "records of topics that no pipeline reads: trigger and spec do not agree", "partitions", unread)
+	}
+	for _, g := range apply.Groups(failures) {
+		switch err := g.Failures[0].Err; {
+		case errors.Is(err, apply.ErrNoGenesis):
+			h.Logger.InfoContext(ctx, "waiting for the genesis of partitions", g.Attrs()...)
+			h.nudge(ctx, g, work)
+		case errors.Is(err, pipeline.ErrBlocked):
+			h.Logger.ErrorContext(ctx, "partitions are blocked by records under the policy fail", g.Attrs()...)
+		default:
+			h.Logger.ErrorContext(ctx, "partitions were not applied, the trigger will deliver them again", g.Attrs()...)
 		}
-	case errors.Is(err, pipeline.ErrBlocked):
-		h.Logger.ErrorContext(ctx, "partition is blocked by a record under the policy fail", args...)
-	default:
-		h.Logger.ErrorContext(ctx, "partition was not applied, the trigger will deliver it again", args...)
+	}
+}
+
+// nudge asks fire once for the genesis of all partitions that wait for it, from the first offset of each that was delivered.
+func (h *Handler) nudge(ctx context.Context, g apply.Group, work []job) {
+	if h.Nudge == nil {
+		return
+	}
+	var n apply.Nudge
+	for i := range work {
+		waits := func(f apply.Failure) bool { return f.TopicPartition == work[i].TopicPartition }
+		if slices.ContainsFunc(g.Failures, waits) {
+			n.Genesis = append(n.Genesis, apply.First{Topic: work[i].Topic, Partition: work[i].Partition, Offset: work[i].offsets[0]})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.Margin/2)
+	defer cancel()
+	if err := h.Nudge(ctx, n); err != nil {
+		h.Logger.WarnContext(ctx, "could not nudge fire; its schedule will do", "error", err)
 	}
 }
 

@@ -1,0 +1,108 @@
+package fire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/llm-auto-optimizer/tidemark/functions/apply"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// tell is the one place where fire logs why pipelines were not fired: a line for each cause, and for each only once while told
+// lasts, however many pipelines and partitions met it. What only came of the deadline is not worth a line.
+func (h *Handler) tell(ctx context.Context, reports []Report, told map[string]bool) {
+	var failures []apply.Failure
+	for _, rep := range reports {
+		parts, ok := errors.AsType[*apply.PartitionsError](rep.Err)
+		switch {
+		case ok:
+			for _, f := range parts.Failures {
+				f.Pipeline = rep.Pipeline
+				failures = append(failures, f)
+			}
+		case rep.Err != nil:
+			failures = append(failures, apply.Failure{Pipeline: rep.Pipeline, Err: rep.Err})
+		}
+	}
+	for _, g := range apply.Groups(failures) {
+		if ctx.Err() != nil && !errors.Is(g.Failures[0].Err, statestore.ErrUnreachable) {
+			continue
+		}
+		level := slog.LevelError
+		if told[g.Cause] {
+			level = slog.LevelDebug
+		}
+		told[g.Cause] = true
+		h.Logger.Log(ctx, level, "pipelines were not fired", g.Attrs()...)
+	}
+}
+
+// report makes a plan if one is due and says what became of it.
+func (r *runner) report(ctx context.Context, req request) Report {
+	rep, err := r.run(ctx, req)
+	rep.Pipeline = r.pipe.Name
+	if err != nil {
+		rep.Err = fmt.Errorf("pipeline %s: %w", r.pipe.Name, err)
+	}
+	return rep
+}
+
+// unsaid returns the failures of partitions that this invocation has not logged yet, by cause: each is worth one line. They are
+// failures that do not stop the pipeline; what says what they did not get done.
+func (r *runner) unsaid(what string, err error) []apply.Group {
+	parts, ok := errors.AsType[*apply.PartitionsError](err)
+	if !ok {
+		return nil
+	}
+	if r.said == nil {
+		r.said = map[string]bool{}
+	}
+	var groups []apply.Group
+	for _, g := range apply.Groups(parts.Failures) {
+		if about := what + ": " + g.Cause; !r.said[about] {
+			r.said[about] = true
+			groups = append(groups, g)
+		}
+	}
+	return groups
+}
+
+// damaged drops the slot of a partition if that is what an error is about, and then begins the plan again: its first step restores
+// what is not there.
+func (r *runner) damaged(ctx context.Context, p *partition, err error) error {
+	if err == nil || !errors.Is(err, statestore.ErrFormat) {
+		return err
+	}
+	if left := r.applier.Drop(ctx, p.Partition, err); left != nil {
+		return left
+	}
+	return fmt.Errorf("%w: %w", errAgain, err)
+}
+
+// each runs f for all partitions side by side. What fails comes back as an apply.PartitionsError.
+func each(parts []*partition, f func(*partition) error) error {
+	errs := make([]error, len(parts))
+	limit := make(chan struct{}, 16)
+	var wg sync.WaitGroup
+	for i, p := range parts {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			errs[i] = f(p)
+		})
+	}
+	wg.Wait()
+	var failed apply.PartitionsError
+	for i, p := range parts {
+		if errs[i] != nil {
+			failed.Failures = append(failed.Failures, apply.Failure{TopicPartition: p.TopicPartition, Err: errs[i]})
+		}
+	}
+	if len(failed.Failures) == 0 {
+		return nil
+	}
+	return &failed
+}
