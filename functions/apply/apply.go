@@ -209,7 +209,7 @@ func (a *Applier) restore(ctx context.Context, part kafkaio.Partition, s *slot, 
 	}
 	r := statestore.Restore{
 		Token: base.Token, Offset: base.Offset, Watermark: base.Watermark, ReplayFrom: base.ReplayFrom, MaxTime: base.MaxTime,
-		Now: a.Clock(), NoAdopt: a.Pipeline.HasSessions(),
+		Now: a.Clock(), NoAdopt: a.Pipeline.HasSessions() || base.TakenOver,
 	}
 	if a.Pipeline.HasSessions() {
 		list, err := refused(ctx, a.Log, base)

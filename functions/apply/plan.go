@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
@@ -46,24 +47,38 @@ type Base struct {
 
 // ReadPlan reads the committed plan of a pipeline. Without one, it has no partitions and the watermark is event.MinTime.
 func ReadPlan(ctx context.Context, log kafkaio.Log, p *pipeline.Pipeline) (*Plan, error) {
-	committed, err := log.Group(ctx, p.Group())
+	return ReadGroup(ctx, log, p.Group())
+}
+
+// ReadGroup reads the committed plan of a group, as ReadPlan does. The plan has ended if all of its partitions have; where a
+// pipeline has taken over again, partitions that only its first life had are left out.
+func ReadGroup(ctx context.Context, log kafkaio.Log, group string) (*Plan, error) {
+	committed, err := log.Group(ctx, group)
 	if err != nil {
-		return nil, fmt.Errorf("read plan of group %s: %w", p.Group(), err)
+		return nil, fmt.Errorf("read plan of group %s: %w", group, err)
 	}
 	plan := &Plan{Watermark: event.MinTime, At: event.MinTime, Partitions: make(map[event.TopicPartition]Base, len(committed))}
+	ended := 0
 	for tp, c := range committed {
 		if c.Offset < 0 {
 			continue
 		}
 		m, err := pipeline.DecodeCommitment(c.Metadata)
 		if err != nil {
-			return nil, fmt.Errorf("read plan of group %s, %s/%d: %w", p.Group(), tp.Topic, tp.Partition, err)
+			return nil, fmt.Errorf("read plan of group %s, %s/%d: %w", group, tp.Topic, tp.Partition, err)
 		}
 		plan.Partitions[tp] = Base{Offset: c.Offset, Commitment: *m}
-		plan.Number = max(plan.Number, m.Plan)
-		plan.Watermark = max(plan.Watermark, m.Watermark)
-		plan.At = max(plan.At, m.At)
-		plan.Ended = plan.Ended || m.Ended
+		if m.Ended {
+			ended++
+		}
+	}
+	if plan.Ended = ended > 0 && ended == len(plan.Partitions); ended > 0 && !plan.Ended {
+		maps.DeleteFunc(plan.Partitions, func(_ event.TopicPartition, b Base) bool { return b.Ended })
+	}
+	for _, b := range plan.Partitions {
+		plan.Number = max(plan.Number, b.Plan)
+		plan.Watermark = max(plan.Watermark, b.Watermark)
+		plan.At = max(plan.At, b.At)
 	}
 	return plan, nil
 }

@@ -138,7 +138,7 @@ func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err er
 	failed := map[*runner]error{}
 	told := map[string]bool{}
 	for _, r := range h.runners {
-		r.said = nil
+		r.told, r.said = false, nil
 	}
 	for quiet := 0; quiet < quietTicks && (len(failed) == 0 || len(failed) < len(h.runners)); {
 		select {

@@ -14,8 +14,14 @@ import (
 )
 
 // partitions lists the source partitions of the plan. Those that the group does not know get their genesis first, in a
-// transaction of its own, after which the plan begins again.
+// transaction of its own, after which the plan begins again. A group that knows none at all takes over from the pipeline that it
+// is the successor of, if there is one.
 func (r *runner) partitions(ctx context.Context, all []kafkaio.Partition, plan *apply.Plan, req request) ([]*partition, error) {
+	if len(plan.Partitions) == 0 {
+		if goOn, err := r.succession(ctx, all, req); !goOn || err != nil {
+			return nil, err
+		}
+	}
 	var parts []*partition
 	var missing []kafkaio.Partition
 	for _, p := range all {
@@ -40,10 +46,15 @@ func (r *runner) partitions(ctx context.Context, all []kafkaio.Partition, plan *
 	return nil, r.genesis(ctx, begin, plan)
 }
 
-// start is a partition together with the offset that its genesis takes.
+// start is a partition together with what its genesis says.
 type start struct {
 	kafkaio.Partition
 	offset int64
+	// Of a partition that is taken over: from where its slot is folded, and what was known of it.
+	takenOver  bool
+	replayFrom int64
+	maxTime    event.Time
+	truncated  bool // the log begins there: whether the new query would have needed more cannot be told
 }
 
 // starts decides where partitions without a genesis begin. With `latest` that is the first offset which ingest was handed, so
@@ -85,10 +96,6 @@ func (r *runner) starts(ctx context.Context, missing []kafkaio.Partition, req re
 
 // genesis commits the offsets from which partitions are folded. Nothing is folded before.
 func (r *runner) genesis(ctx context.Context, begin []start, plan *apply.Plan) error {
-	next := &apply.Plan{Number: plan.Number, Watermark: plan.Watermark, At: r.Clock(), Partitions: map[event.TopicPartition]apply.Base{}}
-	maps.Copy(next.Partitions, plan.Partitions)
-	entries := make([]ledgerPartition, 0, len(begin))
-	offsets := make([]kafkaio.OffsetCommit, 0, len(begin))
 	for _, s := range begin {
 		slot := apply.SlotID(r.pipe, s.Partition)
 		if _, err := r.Store.Load(ctx, slot); !errors.Is(err, statestore.ErrNoSlot) {
@@ -98,34 +105,68 @@ func (r *runner) genesis(ctx context.Context, begin []start, plan *apply.Plan) e
 			return fmt.Errorf("%s has state, but the group %s has no offset for it: its offsets were deleted or have expired; "+
 				"restore them, or drop the state to begin again: %w", slot, r.pipe.Group(), ErrHalted)
 		}
-		b := apply.Base{Offset: s.offset, Commitment: pipeline.Commitment{
-			Plan: plan.Number, Watermark: plan.Watermark, At: next.At, Token: r.NewToken(), TopicID: s.TopicID, ReplayFrom: s.offset, MaxTime: event.MinTime,
-		}}
-		next.Partitions[s.TopicPartition] = b
-		entries = append(entries, newLedgerPartition(s.TopicPartition, b, 0))
-		offsets = append(offsets, kafkaio.OffsetCommit{Partition: s.Partition, Committed: kafkaio.Committed{
-			Offset: s.offset, Metadata: string(pipeline.AppendCommitment(nil, &b.Commitment)),
-		}})
 	}
-	record, err := r.ledgerRecord(next.Number, next.Watermark, next.At, "genesis", entries)
+	next, offsets, record, err := r.begin(begin, plan, "genesis", "")
 	if err != nil {
 		return err
 	}
-	if err := r.session.Begin(ctx); err != nil {
-		return fmt.Errorf("genesis: begin: %w", unknown(err))
-	}
-	if _, err := r.session.Produce(ctx, []kafkaio.Message{record}); err != nil {
-		return fmt.Errorf("genesis: produce: %w", unknown(err))
-	}
-	if err := r.session.CommitOffsets(ctx, r.pipe.Group(), offsets); err != nil {
-		return fmt.Errorf("genesis: commit offsets: %w", unknown(err))
-	}
-	if err := r.session.End(ctx); err != nil {
-		return fmt.Errorf("genesis: end: %w", unknown(err))
+	maps.Copy(next.Partitions, plan.Partitions)
+	if err := transact(ctx, r.session, []kafkaio.Message{record}, groupOffsets{r.pipe.Group(), offsets}); err != nil {
+		return fmt.Errorf("genesis: %w", err)
 	}
 	r.Logger.InfoContext(ctx, "genesis", "pipeline", r.pipe.Name, "group", r.pipe.Group(), "partitions", len(begin), "plan", next.Number)
 	if r.plan = next; !r.session.Reusable() {
 		r.closeSession()
 	}
 	return errAgain
+}
+
+// begin makes the genesis of partitions that carries the number and the watermark of a plan: what is committed, and the record
+// for the ledger. from is the group that is taken over, if one is.
+func (r *runner) begin(begin []start, plan *apply.Plan, why, from string) (*apply.Plan, []kafkaio.OffsetCommit, kafkaio.Message, error) {
+	next := &apply.Plan{Number: plan.Number, Watermark: plan.Watermark, At: r.Clock(), Partitions: map[event.TopicPartition]apply.Base{}}
+	entries := make([]ledgerPartition, 0, len(begin))
+	offsets := make([]kafkaio.OffsetCommit, 0, len(begin))
+	for _, s := range begin {
+		b := apply.Base{Offset: s.offset, Commitment: pipeline.Commitment{
+			Plan: plan.Number, Watermark: plan.Watermark, At: next.At, Token: r.NewToken(), TopicID: s.TopicID, ReplayFrom: s.offset, MaxTime: event.MinTime,
+		}}
+		if s.takenOver {
+			b.TakenOver, b.ReplayFrom, b.MaxTime = true, s.replayFrom, s.maxTime
+		}
+		next.Partitions[s.TopicPartition] = b
+		entries = append(entries, newLedgerPartition(s.TopicPartition, b, 0))
+		offsets = append(offsets, kafkaio.OffsetCommit{Partition: s.Partition, Committed: kafkaio.Committed{
+			Offset: s.offset, Metadata: string(pipeline.AppendCommitment(nil, &b.Commitment)),
+		}})
+	}
+	record, err := r.ledgerMessage(next.At, ledgerEntry{
+		Plan: next.Number, WatermarkMS: millis(next.Watermark), HeldBy: why, TakesOver: from, Partitions: entries,
+	})
+	return next, offsets, record, err
+}
+
+// groupOffsets are what a transaction commits for one group.
+type groupOffsets struct {
+	group   string
+	offsets []kafkaio.OffsetCommit
+}
+
+// transact is a whole transaction of a session: messages, then offsets.
+func transact(ctx context.Context, s kafkaio.Session, messages []kafkaio.Message, groups ...groupOffsets) error {
+	if err := s.Begin(ctx); err != nil {
+		return fmt.Errorf("begin: %w", unknown(err))
+	}
+	if _, err := s.Produce(ctx, messages); err != nil {
+		return fmt.Errorf("produce: %w", unknown(err))
+	}
+	for _, g := range groups {
+		if err := s.CommitOffsets(ctx, g.group, g.offsets); err != nil {
+			return fmt.Errorf("commit offsets: %w", unknown(err))
+		}
+	}
+	if err := s.End(ctx); err != nil {
+		return fmt.Errorf("end: %w", unknown(err))
+	}
+	return nil
 }

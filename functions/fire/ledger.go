@@ -20,6 +20,8 @@ type ledgerEntry struct {
 	WatermarkMS *int64            `json:"watermark_ms"` // null before the first plan
 	Timestamp   string            `json:"timestamp"`
 	HeldBy      string            `json:"held_by"`
+	TakesOver   string            `json:"takes_over,omitempty"` // of a genesis: the group that ended with it
+	EndedBy     string            `json:"ended_by,omitempty"`   // the group that took over: the last record of a pipeline
 	Partitions  []ledgerPartition `json:"partitions"`
 	Refused     string            `json:"refused,omitempty"` // offsets that sessions refused and that did not fit into metadata
 }
@@ -67,8 +69,13 @@ func (r *runner) ledgerRecord(plan int64, w, at event.Time, heldBy string, parti
 	return r.ledgerMessage(at, ledgerEntry{Plan: plan, WatermarkMS: millis(w), HeldBy: heldBy, Partitions: partitions})
 }
 
+// ledgerMessage fills in what all records have in common. A fingerprint that is there already is that of a pipeline of the same
+// app and name.
 func (r *runner) ledgerMessage(at event.Time, e ledgerEntry) (kafkaio.Message, error) {
-	e.Pipeline, e.Fingerprint, e.Timestamp = r.pipe.Name, r.pipe.Fingerprint(), at.String()
+	if e.Fingerprint == "" {
+		e.Fingerprint = r.pipe.Fingerprint()
+	}
+	e.Pipeline, e.Timestamp = r.pipe.Name, at.String()
 	if e.Partitions == nil {
 		e.Partitions = []ledgerPartition{}
 	}
@@ -76,7 +83,7 @@ func (r *runner) ledgerMessage(at event.Time, e ledgerEntry) (kafkaio.Message, e
 	if err != nil {
 		return kafkaio.Message{}, fmt.Errorf("encode ledger record of plan %d: %w", e.Plan, err)
 	}
-	return kafkaio.Message{Topic: spec.LedgerTopic, Partition: -1, Key: []byte(r.pipe.Group()), Value: value, Timestamp: at}, nil
+	return kafkaio.Message{Topic: spec.LedgerTopic, Partition: -1, Key: []byte(r.kinPrefix() + e.Fingerprint), Value: value, Timestamp: at}, nil
 }
 
 // refusalsPerRecord keeps a ledger record with refused offsets below 512 KiB: each takes at most 14 bytes, and base64 adds a

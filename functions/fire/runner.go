@@ -21,7 +21,7 @@ import (
 // maxAttempts bounds how often one run begins a plan again before it leaves the rest to the next tick.
 const maxAttempts = 20
 
-// lookTimeout is how long a look at the committed plan, without a session, waits for transactions in flight.
+// lookTimeout is how long a look at a committed plan waits for transactions in flight.
 const lookTimeout = 2 * time.Second
 
 // runner fires one pipeline.
@@ -32,11 +32,14 @@ type runner struct {
 	session kafkaio.Session // nil: none is open
 	plan    *apply.Plan     // what the open session read or committed itself; nil: read it
 	maxSide int             // largest message of a side output that is published whole, in bytes; 0: any
+	lived   bool            // this process has seen the pipeline live
+	told    bool            // this invocation has said that the pipeline ended
 	said    map[string]bool // what this invocation has said of partitions: message and cause
+	tidied  event.Time      // when the state of ended pipelines was last looked for
 }
 
 func newRunner(d *Deps, p *pipeline.Pipeline) *runner {
-	return &runner{Deps: d, pipe: p, applier: apply.New(apply.Deps{
+	return &runner{Deps: d, pipe: p, tidied: event.MinTime, applier: apply.New(apply.Deps{
 		Pipeline: p, Store: d.Store, Log: d.Log, Errors: d.App.Errors, Buffer: d.App.BufferSize, Clock: d.Clock, Logger: d.Logger,
 	})}
 }
@@ -77,7 +80,7 @@ func (r *runner) run(ctx context.Context, req request) (Report, error) {
 			return rep, nil
 		}
 		again := errors.Is(err, errAgain) || errors.Is(err, statestore.ErrRefused) || errors.Is(err, statestore.ErrNoSlot) ||
-			errors.Is(err, kafkaio.ErrUnknownOutcome)
+			errors.Is(err, kafkaio.ErrUnknownOutcome) || errors.Is(err, apply.ErrEnded)
 		if !errors.Is(err, errAgain) {
 			// What the session knows may be out of date, and after an unknown outcome only a new one settles it.
 			r.closeSession()
@@ -108,8 +111,9 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	rep := Report{Plan: plan.Number, Watermark: plan.Watermark}
 	if plan.Ended {
 		rep.Quiet = true
-		return rep, nil
+		return rep, r.ended(ctx, all, plan, req)
 	}
+	r.lived = r.lived || len(plan.Partitions) > 0
 	parts, err := r.partitions(ctx, all, plan, req)
 	if err != nil {
 		return rep, err
@@ -147,6 +151,7 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	rep.Made, rep.Plan, rep.Watermark, rep.Panes = true, next.Number, w, len(out.Panes)
 	r.logPlan(ctx, rep)
 	r.sweep(ctx, parts)
+	r.tidy(ctx)
 	if r.plan = next; !r.session.Reusable() {
 		r.closeSession()
 	}
@@ -159,17 +164,16 @@ func (r *runner) committed(ctx context.Context) (*apply.Plan, error) {
 		return r.plan, nil
 	}
 	// A firer that died with offsets in its transaction makes a stable read wait for the broker's time-out; opening a session
-	// settles that at once.
-	look := ctx
-	if r.session == nil {
-		var cancel context.CancelFunc
-		look, cancel = context.WithTimeout(ctx, lookTimeout)
-		defer cancel()
-	}
+	// settles that at once. What is in flight under an open session is a hand-over's.
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	plan, err := apply.ReadPlan(look, r.Log, r.pipe)
 	switch {
-	case err != nil && r.session == nil && look.Err() != nil && ctx.Err() == nil:
-		return nil, r.open(ctx)
+	case err != nil && look.Err() != nil && ctx.Err() == nil:
+		if r.session == nil {
+			return nil, r.open(ctx)
+		}
+		return nil, r.settleKin(ctx)
 	case err == nil && r.session != nil:
 		r.plan = plan
 	}
@@ -197,18 +201,6 @@ func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.P
 	for i, p := range parts {
 		tps[i] = p.TopicPartition
 	}
-	var offsets map[event.TopicPartition]kafkaio.Offsets
-	bounds := func() (err error) {
-		if offsets, err = r.Log.Offsets(ctx, tps); err != nil {
-			return fmt.Errorf("end offsets: %w", err)
-		}
-		return nil
-	}
-	if faults.Off(faults.EndsAfterStatus) {
-		if err := bounds(); err != nil {
-			return err
-		}
-	}
 	err := each(parts, func(p *partition) (err error) {
 		p.status, err = r.Store.Status(ctx, p.slot)
 		if err == nil && (p.status.HasCut(p.base.Token) || faults.Off(faults.Validate)) {
@@ -228,10 +220,9 @@ func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.P
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	if !faults.Off(faults.EndsAfterStatus) {
-		if err := bounds(); err != nil {
-			return err
-		}
+	offsets, err := r.Log.Offsets(ctx, tps)
+	if err != nil {
+		return fmt.Errorf("end offsets: %w", err)
 	}
 	for _, p := range parts {
 		p.offsets = offsets[p.TopicPartition]
@@ -268,7 +259,11 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 	var blocked apply.PartitionsError
 	var mu sync.Mutex
 	err = each(lagging, func(p *partition) error {
-		to := max(p.base.Offset, min(trigger[p.TopicPartition].Offset, p.offsets.Stable))
+		to := p.base.Offset
+		if faults.Off(faults.RaiseBase) {
+			to = 0
+		}
+		to = max(to, min(trigger[p.TopicPartition].Offset, p.offsets.Stable))
 		if idle > 0 && now.Sub(p.status.LastRecordAt) >= idle {
 			to = max(to, p.offsets.Stable)
 		}
@@ -320,7 +315,7 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 		}
 		slots[i] = pipeline.SlotStatus{Since: p.base.Offset, MaxTime: p.status.MaxTime, Slices: p.status.Slices}
 		rep.Lag += p.offsets.End - p.status.Applied
-		behind = behind || p.status.Applied < p.base.Offset
+		behind = behind || p.status.Applied < p.base.Offset && !faults.Off(faults.RaiseBase)
 	}
 	d := r.Low(r.pipe.WatermarkPolicy(), inputs, plan.Watermark, now)
 	w := d.Watermark
@@ -389,7 +384,7 @@ func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan,
 	}
 	prefixes := make([]pipeline.Prefix, len(parts))
 	for i, p := range parts {
-		prefixes[i] = pipeline.Prefix{TopicPartition: p.TopicPartition, Since: p.base.Offset, Upto: p.raised.Top.Offset, Refs: p.refs}
+		prefixes[i] = pipeline.Prefix{TopicPartition: p.TopicPartition, Since: p.base.Offset, Upto: p.raised.Top.Offset, TakenOver: p.base.TakenOver, Refs: p.refs}
 	}
 	firing := r.pipe.NewFiring(plan.Number+1, now, plan.Watermark, w, prefixes)
 	for i, p := range parts {
@@ -398,7 +393,8 @@ func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan,
 			n := min(len(refs), readPage)
 			payloads, err := r.Store.Read(ctx, p.slot, p.raised.Top.Token, refs[:n])
 			if err = r.damaged(ctx, p, err); err != nil {
-				return nil, fmt.Errorf("read %s/%d: %w", p.Topic, p.TopicPartition.Partition, err)
+				failure := apply.Failure{TopicPartition: p.TopicPartition, Err: err}
+				return nil, fmt.Errorf("read: %w", &apply.PartitionsError{Failures: []apply.Failure{failure}})
 			}
 			if err := firing.Feed(i, refs[:n], payloads); err != nil {
 				return nil, err
