@@ -35,8 +35,6 @@ const (
 	SessionTime                 // sessions refuse by a record's own time (off: by the end of a session of its own)
 	SessionWipe                 // with sessions a slot without the committed token is never adopted
 	CompactionCheck             // a compaction replaces exactly what it read, or nothing
-	SweepToken                  // a sweep is refused unless its token is the newest
-	EndsAfterStatus             // end offsets are asked for after the slots were read
 	PlanAfterOpen               // the plan that is built on is read after the session was opened
 	IndexAfterRaise             // the slices to read are looked up after the raise
 	rules
@@ -47,8 +45,8 @@ var names = [rules]string{
 	RaiseBase: "raise_base", RaiseSeen: "raise_seen", RaiseFence: "raise_fence", Admissible: "admissible", ReadCut: "read_cut",
 	CutInSlot: "cut_in_slot", CASCut: "cas_cut", Tokens: "tokens", RaiseOnce: "raise_once", Fencing: "fencing", CatchUp: "catchup",
 	CompactCut: "compact_cut", OutboxBase: "outbox_base", ReplayLate: "rf_late", SkewLog: "skew_log", SessionList: "sess_list",
-	SessionTime: "sess_time", SessionWipe: "sess_wipe", CompactionCheck: "comp_check", SweepToken: "sweep_token",
-	EndsAfterStatus: "ends_after_status", PlanAfterOpen: "plan_after_open", IndexAfterRaise: "index_after_raise",
+	SessionTime: "sess_time", SessionWipe: "sess_wipe", CompactionCheck: "comp_check",
+	PlanAfterOpen: "plan_after_open", IndexAfterRaise: "index_after_raise",
 }
 
 // String returns the rule's name.
