@@ -1,4 +1,4 @@
-// Package checkpoint keeps copies of slots outside of the store: in a directory or, by package bucket, in S3. State is a cache,
+// Package checkpoint keeps copies of slots outside of the store: in a directory or, by functions/bucket, in S3. State is a cache,
 // so no result needs a checkpoint; a store that was lost reads less of the log if it gets one back. To the protocol a slot that
 // was imported is one that returned to an earlier state of its own.
 //
