@@ -9,6 +9,7 @@ BENCH ?= .
 BENCHTIME ?= 1s
 SCENARIOS ?=
 N ?= 1000000
+SEEDS ?= 10000
 ARGS ?=
 
 GOLANGCI_LINT_VERSION := v2.15.0
@@ -47,6 +48,16 @@ test: ## every test, with the race detector, on real servers (starts or installs
 .PHONY: test-short
 test-short: ## the tests that need Go alone: no server, no C compiler
 	CGO_ENABLED=0 go test -short -shuffle=on ./...
+
+.PHONY: simulate
+simulate: ## random schedules of the real functions over simulated servers: deaths, zombies, lost state (SEEDS=10000)
+	@go test -c -o dist/simulation.test ./tests/simulation
+	TIDEMARK_SEEDS=$(SEEDS) dist/simulation.test -test.run '^TestSchedules$$' -test.timeout 0
+
+.PHONY: rules
+rules: ## what goes wrong without each rule of the protocol: a table, found by the simulation (SEEDS=5000 each, at most)
+	@go test -tags faults -c -o dist/rules.test ./tests/simulation
+	TIDEMARK_SEEDS=$(if $(filter command line,$(origin SEEDS)),$(SEEDS),5000) dist/rules.test -test.run WithoutARule -test.timeout 0
 
 .PHONY: conformance
 conformance: ## the scenarios of a file through the real handlers (SCENARIOS=file.jsonl)

@@ -3,8 +3,6 @@
 // switched off, and the compiler leaves out what stands behind the question.
 package faults
 
-import "fmt"
-
 // Rule is one rule of the protocol.
 type Rule uint8
 
@@ -39,20 +37,3 @@ const (
 	IndexAfterRaise             // the slices to read are looked up after the raise
 	rules
 )
-
-var names = [rules]string{
-	Genesis: "genesis", GapFetch: "gap_fetch", Validate: "validate", AdoptCheck: "adopt_check", AdoptFence: "adopt_fence", RaiseCut: "raise_cut",
-	RaiseBase: "raise_base", RaiseSeen: "raise_seen", RaiseFence: "raise_fence", Admissible: "admissible", ReadCut: "read_cut",
-	CutInSlot: "cut_in_slot", CASCut: "cas_cut", Tokens: "tokens", RaiseOnce: "raise_once", Fencing: "fencing", CatchUp: "catchup",
-	CompactCut: "compact_cut", OutboxBase: "outbox_base", ReplayLate: "rf_late", SkewLog: "skew_log", SessionList: "sess_list",
-	SessionTime: "sess_time", SessionWipe: "sess_wipe", CompactionCheck: "comp_check",
-	PlanAfterOpen: "plan_after_open", IndexAfterRaise: "index_after_raise",
-}
-
-// String returns the rule's name.
-func (r Rule) String() string {
-	if r >= rules {
-		return fmt.Sprintf("Rule(%d)", uint8(r))
-	}
-	return names[r]
-}

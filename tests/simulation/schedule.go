@@ -195,7 +195,7 @@ func (s *Sim) startFire() {
 
 func (s *Sim) pass(d event.Span) {
 	s.say("PASS %d", int64(d))
-	time.Sleep(d.Duration())
+	time.Sleep(d.Duration()) //nolint:forbidigo // the bubble's own time, which nobody waits for
 }
 
 // commitTrigger commits the trigger's positions.

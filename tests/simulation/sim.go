@@ -78,20 +78,19 @@ type Sim struct {
 	parked []*parked
 	trace  *strings.Builder // nil: none
 
-	actors  []*actor          // those that are alive
-	named   map[string]*actor // those of a trace
-	born    int
-	tokens  uint64
-	cells   map[statestore.Slot]*cell
-	raises  []raise // requests of raises, for late copies of them
-	ends    []func() error
-	logs    [][]event.Record // what was appended, by partition
-	left    [][]Record       // what is still to be appended
-	at      []int            // the trigger's place in logs
-	batches []batch
-	books   []*book // for each pipeline
-	faults  int     // left
-	result  Result
+	actors []*actor          // those that are alive
+	named  map[string]*actor // those of a trace
+	born   int
+	tokens uint64
+	cells  map[statestore.Slot]*cell
+	raises []raise // requests of raises, for late copies of them
+	ends   []func() error
+	logs   [][]event.Record // what was appended, by partition
+	left   [][]Record       // what is still to be appended
+	at     []int            // the trigger's place in logs
+	books  []*book          // for each pipeline
+	faults int              // left
+	result Result
 }
 
 // Run plays a scenario. It must be called in a bubble of testing/synctest.

@@ -345,6 +345,8 @@ func stops(p *parked, stop string) bool {
 func (s *Sim) jitter() {
 	if s.sc.Jitter > 0 && s.r.IntN(s.sc.Jitter) == 0 {
 		s.choose()
+		s.settle()
+		s.reap()
 	}
 }
 

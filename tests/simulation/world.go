@@ -271,7 +271,7 @@ func (ss *simSession) End(ctx context.Context) error {
 	}
 	end := func() error {
 		err := ss.inner.End(context.WithoutCancel(ctx))
-		ss.s.committed()
+		ss.s.committed() //nolint:contextcheck // a look at the books, which nothing cuts short
 		return err
 	}
 	o, err := ss.s.steps(ctx, ss.a, "End", "", end)
