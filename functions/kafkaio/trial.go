@@ -39,7 +39,11 @@ func (c *Client) tryTransaction(ctx context.Context, t Trial) (version int16, er
 	if err != nil {
 		return f.transactionVersion, err
 	}
-	defer opened.Close() // aborts
+	defer func() {
+		opened.Close() // aborts
+		// Brokers list a group for some minutes for which an offset was tried. Where it may not be deleted, it is only listed.
+		_, _ = c.adm.DeleteGroups(ctx, t.Group)
+	}()
 	if err := opened.Begin(ctx); err != nil {
 		return f.transactionVersion, err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/llm-auto-optimizer/tidemark/functions/fire"
+	"github.com/llm-auto-optimizer/tidemark/functions/preflight"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 )
 
@@ -24,8 +25,9 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	publisher := preflight.Start(ctx, preflight.Deps{App: r.App, Pipelines: r.Pipelines, Store: r.Store}, r.Kafka, r.Logger)
 	lambda.Start(fire.New(fire.Deps{
-		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Publisher: r.Kafka, Clock: settings.Now, Logger: r.Logger, Tick: r.FireTick,
+		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Publisher: publisher, Clock: settings.Now, Logger: r.Logger, Tick: r.FireTick,
 	}))
 	return nil
 }

@@ -103,6 +103,7 @@ func TestExitCodes(t *testing.T) {
 		"validate, wrong":            {args: []string{"validate", "--config", wrong}, code: 2, says: "wrong.yaml:3"},
 		"validate, missing":          {args: []string{"validate", "--config", wrong + ".none"}, code: 2, says: "--config"},
 		"validate, no broker":        {args: []string{"validate", "--config", spec, "--brokers", "127.0.0.1:1"}, code: 1, says: "--brokers"},
+		"validate, no brokers":       {args: []string{"validate", "--config", spec, "--redis", "redis://127.0.0.1:1"}, code: 2, says: "--redis needs --brokers"},
 		"validate, schema":           {args: []string{"validate", "--schema"}, says: `"$schema"`},
 		"validate, example":          {args: []string{"validate", "--example"}, says: "pipelines:"},
 		"processor config":           {args: []string{"validate", "--config", processorConfig}, says: "aggregated-metrics-late"},

@@ -337,8 +337,13 @@ func TestTopicsThatAreMissingAreNamed(t *testing.T) {
 			t.Errorf("%s: %d partitions, %v; want %d", topic, len(parts), err, want)
 		}
 	}
-	if a := ok(t, "validate", "--config", config, "--brokers", brokers); !strings.Contains(a.out, "topics and transactions are there") {
+	a = ok(t, "validate", "--config", config, "--brokers", brokers)
+	if !strings.Contains(a.out, "topics and transactions are there") || !strings.Contains(a.out, "warning: replication, in, out") || !strings.Contains(a.out, "note: transactions") {
 		t.Errorf("validate: %s", a)
+	}
+	looked := objects(t, ok(t, "validate", "--config", config, "--brokers", brokers, "--json").out)[0]
+	if findings, _ := looked["preflight"].([]any); len(findings) != 2 || looked["delivery"] != "exactly once" || looked["missing"] != nil || looked["ok"] != true {
+		t.Errorf("validate --json: %v", looked)
 	}
 	if n := len(readAll(t, client, "in")); n != 0 {
 		t.Errorf("%d records were written into the source topic, want none without --rate or --input", n)

@@ -6,19 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
+	"github.com/llm-auto-optimizer/tidemark/functions/preflight"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
-	"github.com/llm-auto-optimizer/tidemark/localdev/internal/job"
 )
 
 type validateCmd struct {
 	specFlag
-	Brokers []string `placeholder:"HOST:PORT" help:"Also look at this Kafka: does it have the topics, and transactions?"`
+	Brokers []string `placeholder:"HOST:PORT" help:"Also look at this Kafka: topics and their settings, a transaction that is tried and aborted, what was committed."`
+	Redis   []string `placeholder:"URL" help:"With --brokers: also look at this state store; several URLs with commas are one cluster."`
 	Schema  bool     `help:"Print the JSON Schema of specs, for editors, and exit."`
 	Example bool     `help:"Print a spec that shows everything, with comments, and exit."`
 }
@@ -30,24 +33,28 @@ func (*validateCmd) Help() string {
 Examples:
 
   tidemark validate --config tidemark.yaml
-  tidemark validate --config tidemark.yaml --brokers localhost:9092
+  tidemark validate --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379
   tidemark validate --schema > tidemark.schema.json
 
-Exit codes: 2 the spec is wrong; 1 the brokers lack something.`
+With --brokers each finding says what is to be done: an error cannot work or would lose data, a warning works, but not for ever.
+
+Exit codes: 2 the spec is wrong; 1 something of the brokers or the state store is an error.`
 }
 
 // report is what validate finds out.
 type report struct {
-	Type      string          `json:"type"`
-	OK        bool            `json:"ok"`
-	Config    string          `json:"config"`
-	Problems  []problem       `json:"problems,omitempty"`
-	App       string          `json:"app,omitempty"`
-	State     string          `json:"state,omitempty"`
-	Trigger   string          `json:"trigger_group,omitempty"`
-	Pipelines []pipelineFacts `json:"pipelines,omitempty"`
-	Brokers   []string        `json:"brokers,omitempty"`
-	Missing   []string        `json:"missing,omitempty"` // what the brokers lack
+	Type      string              `json:"type"`
+	OK        bool                `json:"ok"`
+	Config    string              `json:"config"`
+	Problems  []problem           `json:"problems,omitempty"`
+	App       string              `json:"app,omitempty"`
+	State     string              `json:"state,omitempty"`
+	Trigger   string              `json:"trigger_group,omitempty"`
+	Pipelines []pipelineFacts     `json:"pipelines,omitempty"`
+	Brokers   []string            `json:"brokers,omitempty"`
+	Missing   []string            `json:"missing,omitempty"` // what the brokers lack
+	Preflight []preflight.Finding `json:"preflight,omitempty"`
+	Delivery  string              `json:"delivery,omitempty"` // with brokers, if it is known: exactly once, or at least once
 }
 
 type problem struct {
@@ -74,8 +81,8 @@ type pipelineFacts struct {
 	DeadLetterTopic string   `json:"dead_letter_topic"`
 }
 
-// errLacking is returned where the brokers lack something that the app needs.
-var errLacking = errors.New("the brokers lack what the spec needs")
+// errLacking is returned where brokers or state store are not fit for the app.
+var errLacking = errors.New("brokers or state store lack what the spec needs")
 
 // Run implements the command.
 func (c *validateCmd) Run(ctx context.Context, e *env) error {
@@ -105,13 +112,16 @@ func (c *validateCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	r.describe(app)
+	if len(c.Redis) > 0 && len(c.Brokers) == 0 {
+		return usage("--redis needs --brokers: what is looked at is whether they go together")
+	}
+	r.OK = true
 	if len(c.Brokers) > 0 {
 		r.Brokers = c.Brokers
-		if r.Missing, err = lacking(ctx, app, c.Brokers); err != nil {
+		if err := r.look(ctx, app, c.Brokers, c.Redis); err != nil {
 			return err
 		}
 	}
-	r.OK = len(r.Missing) == 0
 	if e.json {
 		err = json.NewEncoder(e.Out).Encode(r)
 	} else {
@@ -120,7 +130,13 @@ func (c *validateCmd) Run(ctx context.Context, e *env) error {
 	if err != nil || r.OK {
 		return err
 	}
-	return fmt.Errorf("%w: %s", errLacking, strings.Join(r.Missing, "; "))
+	lacks := r.Missing
+	for _, f := range r.Preflight {
+		if f.Severity == preflight.Error && f.Check != preflight.CheckTopics {
+			lacks = append(lacks, f.Check)
+		}
+	}
+	return fmt.Errorf("%w: %s", errLacking, strings.Join(slices.Compact(lacks), "; "))
 }
 
 func (r *report) describe(app *spec.App) {
@@ -215,33 +231,66 @@ func (r *report) print(w io.Writer) error {
 		line("  group", p.Group)
 	}
 	if len(r.Brokers) > 0 && r.OK {
-		line("\nbrokers", strings.Join(r.Brokers, ", ")+": topics and transactions are there")
+		what := "topics and transactions are there"
+		if r.Delivery == atLeastOnce {
+			what = "topics are there, transactions are not supported: " + atLeastOnce
+		}
+		line("\nbrokers", strings.Join(r.Brokers, ", ")+": "+what)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil || len(r.Preflight) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return preflight.Report{Findings: r.Preflight}.Print(w)
 }
 
-// probe is the transactional id with which it is found out whether there are transactions.
-const probe = "tidemark.validate.probe"
+// What results are delivered as.
+const (
+	exactlyOnce = "exactly once"
+	atLeastOnce = "at least once, with deterministic ids"
+)
 
-// lacking looks at what an app needs of a Kafka, and returns what it does not have.
-func lacking(ctx context.Context, app *spec.App, brokers []string) ([]string, error) {
+// lookWithin bounds the look at brokers and state store.
+const lookWithin = 60 * time.Second
+
+// look finds out whether brokers, and the state store if there are URLs of one, are fit for an app.
+func (r *report) look(ctx context.Context, app *spec.App, brokers, redis []string) error {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	pipes, err := settings.Compile(app)
+	if err != nil {
+		return err
+	}
 	client, err := settings.OpenKafka(ctx, app, brokers)
 	if err != nil {
-		return nil, fmt.Errorf("no broker answers (--brokers): %w", err)
+		return fmt.Errorf("no broker answers (--brokers): %w", err)
 	}
 	defer client.Close()
-	missing, err := job.Missing(ctx, client, job.TopicsOf(app, 1))
+	deps := preflight.Deps{App: app, Pipelines: pipes, Kafka: client}
+	if len(redis) > 0 {
+		store, err := settings.OpenRedis(ctx, app, redis)
+		if err != nil {
+			return fmt.Errorf("no state store (--redis): %w", err)
+		}
+		defer store.Close() //nolint:errcheck // nothing was written
+		deps.Store = store
+	}
+	found, err := preflight.Check(ctx, deps)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []string
-	for _, t := range missing {
-		out = append(out, "topic "+t.Name)
+	for _, name := range found.Missing {
+		r.Missing = append(r.Missing, "topic "+name)
 	}
-	s, err := client.Open(ctx, probe)
-	if err != nil {
-		return append(out, "transactions: "+err.Error()), nil
+	r.Preflight, r.OK = found.Findings, found.OK()
+	switch found.Transactions {
+	case preflight.TransactionsWork:
+		r.Delivery = exactlyOnce
+	case preflight.TransactionsNotSupported:
+		r.Delivery = atLeastOnce
+	case preflight.TransactionsUnknown:
 	}
-	s.Close()
-	return out, nil
+	return nil
 }
