@@ -108,7 +108,7 @@ func (r *run) all(ctx context.Context) (err error) {
 func (r *run) start(ctx context.Context) (err error) {
 	r.schedule = newSchedule(r.Tick, r.Logger)
 	r.fire = fire.New(fire.Deps{
-		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Publisher: r.kafka, Clock: settings.Now, Logger: r.Logger, Tick: r.Tick,
+		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Publisher: r.publisher, Clock: settings.Now, Logger: r.Logger, Tick: r.Tick,
 		OnTick: func(reports []fire.Report) { r.board.Reports(reports); r.schedule.looked() },
 	})
 	r.schedule.handler = r.fire

@@ -14,6 +14,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/functions/preflight"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/boltstore"
@@ -31,6 +32,8 @@ type world struct {
 	kafka   *kafkaio.Client
 	store   statestore.Store
 	closers []func() error
+
+	publisher kafkaio.Publisher
 }
 
 // open connects to what the options name, or makes it.
@@ -65,7 +68,14 @@ func (w *world) open(ctx context.Context, o *Options) (err error) {
 	if err := w.openStore(connect, o); err != nil {
 		return err
 	}
-	return w.create(ctx, o, lacking)
+	if err := w.create(ctx, o, lacking); err != nil {
+		return err
+	}
+	w.publisher = w.kafka
+	if !o.Embedded() {
+		w.publisher = preflight.Start(ctx, preflight.Deps{App: w.app, Pipelines: w.pipes, Store: w.store}, w.kafka, o.Logger)
+	}
+	return nil
 }
 
 // fake starts a broker in this process, on the loopback interface.
