@@ -158,7 +158,7 @@ func TestBuildReportsAllProblemsOfAPartThatIsThere(t *testing.T) {
 		"max_poll_records", "auto_offset_reset", "bootstrap_servers: is not a list of brokers, got host", "acks: must be all", "compression_type", "retries", "must be those of the consumer")
 	f("errors", complete().Errors(spec.ErrorHandling{Policy: "forget", MaxRetries: -1, InitialRetryDelay: time.Second}).Pipeline("p", minute),
 		"errors.policy: must be retry, skip", "errors.max_retries", "errors.initial_retry_delay: must be at most max_retry_delay", "pipelines[0].policy")
-	f("state", complete().State(spec.State{Backend: "disk"}).Pipeline("p", minute), "state.backend", "state.path", "state.checkpoint_path", "state.compression")
+	f("state", complete().State(spec.State{Backend: "disk"}).Pipeline("p", minute), "state.backend", "state.path", "state.compression")
 	f("shards", pipeline(func(p *spec.PipelineBuilder) { minute(p); p.Pipeline.Shards = 2 }), "not supported yet: fire.shards")
 }
 

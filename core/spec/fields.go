@@ -64,7 +64,10 @@ func stateFields() []field {
 			doc: "The store: redis, bolt (a file of this process; rocksdb is read as bolt) or memory. On Lambda it is redis.",
 		},
 		{name: "path", kind: kindString, def: ".tidemark/state", doc: "Directory of the bolt store."},
-		{name: "checkpoint_path", kind: kindString, def: ".tidemark/checkpoints", doc: "Directory of state exports."},
+		{
+			name: "checkpoint_path", kind: kindString, absent: "no state exports", example: `".tidemark/checkpoints"`,
+			doc: "Where the state is exported to every checkpoint_interval, and imported from at the start if it was lost: a directory, or s3://BUCKET/PREFIX.",
+		},
 		{name: "compression", kind: kindString, def: "lz4", enum: []string{"none", "lz4"}, doc: "Compression of stored deltas."},
 	}
 }

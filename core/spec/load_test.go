@@ -224,7 +224,7 @@ pipelines:
 	if diff := cmp.Diff([]string{"in", "other"}, app.Consumer.Topics); diff != "" {
 		t.Errorf("consumer's topics: -want +got:\n%s", diff)
 	}
-	if app.State != (spec.State{Backend: spec.BackendBolt, Path: ".tidemark/state", CheckpointPath: ".tidemark/checkpoints", Compression: "none"}) {
+	if app.State != (spec.State{Backend: spec.BackendBolt, Path: ".tidemark/state", Compression: "none"}) {
 		t.Errorf("got state %+v", app.State)
 	}
 	if app.Consumer.GroupID != "tidemark.shop" || app.Producer.BootstrapServers != "a:1,b:2" || app.Producer.Acks != "all" || app.Metrics.Enabled {

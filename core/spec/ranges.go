@@ -21,7 +21,9 @@ func (a *audit) ranges(app *App) {
 	state := at("processor", "state")
 	a.text("state.backend", state.find("backend"), string(app.State.Backend))
 	a.text("state.path", state.find("path"), app.State.Path)
-	a.text("state.checkpoint_path", state.find("checkpoint_path"), app.State.CheckpointPath)
+	if s := app.State.CheckpointPath; s != "" {
+		a.text("state.checkpoint_path", state.find("checkpoint_path"), s)
+	}
 	a.text("state.compression", state.find("compression"), app.State.Compression)
 	errs := at("processor", "error_handling")
 	a.text("errors.policy", errs.find("policy"), string(app.Errors.Policy))

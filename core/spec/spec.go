@@ -37,7 +37,7 @@ const (
 type State struct {
 	Backend        Backend
 	Path           string
-	CheckpointPath string
+	CheckpointPath string // a directory or s3://BUCKET/PREFIX; empty: no state exports
 	Compression    string // "none" or "lz4"
 }
 
