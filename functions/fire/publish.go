@@ -126,16 +126,22 @@ func (r *runner) commitment(ctx context.Context, p *partition, next *apply.Plan)
 		Plan: next.Number, Watermark: next.Watermark, At: next.At, Token: p.raised.Top.Token, TopicID: p.TopicID,
 		ReplayFrom: p.outcome.ReplayFrom, MaxTime: p.raised.MaxTime, Totals: totals, Refused: p.outcome.Refused,
 	}}
+	err := r.fit(ctx, p, &b, next)
+	return b, err
+}
+
+// fit moves refused offsets to the ledger where a commitment does not fit into metadata with them.
+func (r *runner) fit(ctx context.Context, p *partition, b *apply.Base, next *apply.Plan) error {
 	if len(pipeline.AppendCommitment(nil, &b.Commitment)) <= pipeline.MaxMetadata {
-		return b, nil
+		return nil
 	}
 	records, err := r.overflow(next.Number, next.Watermark, next.At, b.Refused)
 	if err != nil {
-		return b, err
+		return err
 	}
 	positions, err := r.session.Produce(ctx, records)
 	if err != nil {
-		return b, fmt.Errorf("plan %d: produce refused offsets of %s/%d: %w", next.Number, p.Topic, p.TopicPartition.Partition, unknown(err))
+		return fmt.Errorf("plan %d: produce refused offsets of %s/%d: %w", next.Number, p.Topic, p.TopicPartition.Partition, unknown(err))
 	}
 	b.Refused, b.RefusedAt = nil, &pipeline.LedgerSpan{}
 	for _, at := range positions {
@@ -143,10 +149,10 @@ func (r *runner) commitment(ctx context.Context, p *partition, next *apply.Plan)
 		b.RefusedAt.Offsets = append(b.RefusedAt.Offsets, at.Offset)
 	}
 	if n := len(pipeline.AppendCommitment(nil, &b.Commitment)); n > pipeline.MaxMetadata {
-		return b, fmt.Errorf("plan %d: metadata of %s/%d has %d bytes, a broker takes %d: %w", next.Number, p.Topic, p.TopicPartition.Partition,
+		return fmt.Errorf("plan %d: metadata of %s/%d has %d bytes, a broker takes %d: %w", next.Number, p.Topic, p.TopicPartition.Partition,
 			n, pipeline.MaxMetadata, ErrHalted)
 	}
-	return b, nil
+	return nil
 }
 
 func (r *runner) paneMessage(p *pipeline.Pane, plan int64, now event.Time) kafkaio.Message {

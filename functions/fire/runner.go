@@ -31,6 +31,7 @@ type runner struct {
 	applier *apply.Applier
 	session kafkaio.Session // nil: none is open
 	plan    *apply.Plan     // what the open session read or committed itself; nil: read it
+	claim   claim
 	maxSide int             // largest message of a side output that is published whole, in bytes; 0: any
 	lived   bool            // this process has seen the pipeline live
 	told    bool            // this invocation has said that the pipeline ended
@@ -39,7 +40,7 @@ type runner struct {
 }
 
 func newRunner(d *Deps, p *pipeline.Pipeline) *runner {
-	return &runner{Deps: d, pipe: p, tidied: event.MinTime, applier: apply.New(apply.Deps{
+	return &runner{Deps: d, pipe: p, claim: claim{number: noClaim}, tidied: event.MinTime, applier: apply.New(apply.Deps{
 		Pipeline: p, Store: d.Store, Log: d.Log, Errors: d.App.Errors, Buffer: d.App.BufferSize, Clock: d.Clock, Logger: d.Logger,
 	})}
 }
@@ -84,6 +85,7 @@ func (r *runner) run(ctx context.Context, req request) (Report, error) {
 		if !errors.Is(err, errAgain) {
 			// What the session knows may be out of date, and after an unknown outcome only a new one settles it.
 			r.closeSession()
+			r.claim.number = noClaim
 		}
 		if errors.Is(err, kafkaio.ErrTooLarge) {
 			again = r.shrink()
@@ -121,6 +123,7 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	if err := r.statuses(ctx, parts, plan); err != nil {
 		return rep, err
 	}
+	r.setFloor(parts, plan)
 	if err := r.catchUp(ctx, parts, req); err != nil {
 		return rep, err
 	}
@@ -137,6 +140,9 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 		}
 		return rep, err
 	}
+	if r.claims(plan) {
+		return rep, r.makeClaim(ctx, parts, plan)
+	}
 	if err := r.raise(ctx, parts, plan, w); err != nil {
 		return rep, err
 	}
@@ -152,9 +158,7 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	r.logPlan(ctx, rep)
 	r.sweep(ctx, parts)
 	r.tidy(ctx)
-	if r.plan = next; !r.session.Reusable() {
-		r.closeSession()
-	}
+	r.keep(next)
 	return rep, nil
 }
 
@@ -190,7 +194,7 @@ func (r *runner) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open a session of %s: %w", r.pipe.Group(), err)
 	}
-	r.session, r.plan = s, nil
+	r.session, r.plan, r.claim.floor = s, nil, nil
 	return errAgain
 }
 
@@ -267,6 +271,7 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 		if idle > 0 && now.Sub(p.status.LastRecordAt) >= idle {
 			to = max(to, p.offsets.Stable)
 		}
+		to = max(to, r.claim.floor[p.TopicPartition])
 		if req.closeAll {
 			end, ok := req.ends[p.TopicPartition]
 			if !ok {
