@@ -53,6 +53,7 @@ type run struct {
 	fire     *fire.Handler
 	schedule *schedule
 	tail     *tail
+	exports  *exports // nil: no checkpoints
 
 	work    sync.WaitGroup // what stop ends: feed, trigger, schedule
 	stop    context.CancelFunc
@@ -96,6 +97,14 @@ func (r *run) all(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.world.close()) }()
+	if r.exports, err = newExports(ctx, &r.Options, r.world); err != nil {
+		return err
+	}
+	if r.exports != nil {
+		if err := r.exports.restore(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.start(ctx); err != nil {
 		return err
 	}
@@ -125,6 +134,9 @@ func (r *run) start(ctx context.Context) (err error) {
 	shows, r.unshow = context.WithCancel(context.WithoutCancel(ctx))
 	r.shows.Go(func() { r.progress(shows) })
 	r.work.Go(func() { r.fails(r.schedule.run(work)) })
+	if r.exports != nil {
+		r.work.Go(func() { r.exports.run(work) })
+	}
 	begun := make(chan struct{})
 	r.work.Go(func() {
 		r.fails(trigger.Run(work, trigger.Options{
@@ -312,6 +324,9 @@ func (r *run) end(ctx context.Context) {
 	r.work.Wait()
 	r.unshow()
 	r.shows.Wait()
+	if r.exports != nil {
+		r.exports.last(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
 	if err := r.tail.more(ctx); err != nil {

@@ -1,0 +1,262 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/apply"
+	"github.com/llm-auto-optimizer/tidemark/functions/bucket"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+	"github.com/llm-auto-optimizer/tidemark/statestore/checkpoint"
+)
+
+const (
+	// checkpointsDir is where checkpoints go below --state-dir.
+	checkpointsDir = "checkpoints"
+	// lastWithin is how long the checkpoint at the end of a run may take.
+	lastWithin = 30 * time.Second
+	// restoreWithin is how long looking for a checkpoint and importing it may hold up the start of a run.
+	restoreWithin = 5 * time.Minute
+)
+
+// CheckpointPlace is where checkpoints of an app are: what the spec says, but below stateDir if that is given and the spec names a
+// directory; empty if the spec says nothing.
+func CheckpointPlace(app *spec.App, stateDir string) string {
+	place := app.State.CheckpointPath
+	if place == "" || stateDir == "" || strings.HasPrefix(place, bucket.Scheme) {
+		return place
+	}
+	return filepath.Join(stateDir, checkpointsDir)
+}
+
+// CheckpointTarget opens a directory or an s3:// URL as a place for checkpoints.
+func CheckpointTarget(ctx context.Context, place string) (checkpoint.Target, error) {
+	if strings.HasPrefix(place, bucket.Scheme) {
+		return bucket.Open(ctx, place)
+	}
+	return checkpoint.NewDirectory(place), nil
+}
+
+// CheckpointHeader is the beginning of a checkpoint of an app that is made now.
+func CheckpointHeader(app *spec.App, pipes []*pipeline.Pipeline) checkpoint.Header {
+	h := checkpoint.Header{App: app.Name, CreatedMS: time.Now().UnixMilli()}
+	for _, p := range pipes {
+		h.Pipelines = append(h.Pipelines, checkpoint.Pipeline{ID: p.ID(), Name: p.Name, Group: p.Group()})
+	}
+	return h
+}
+
+// exports makes checkpoints of the state while a run goes on.
+type exports struct {
+	*world
+	target   checkpoint.Target
+	place    string
+	every    time.Duration
+	terminal *progress.Terminal
+	logger   *slog.Logger
+}
+
+// newExports returns what the options ask for; nil if the spec names no place for checkpoints, or the run leaves nothing behind.
+func newExports(ctx context.Context, o *Options, w *world) (*exports, error) {
+	place := CheckpointPlace(o.App, o.StateDir)
+	if o.Embedded() || place == "" {
+		return nil, nil //nolint:nilnil // there are none
+	}
+	target, err := CheckpointTarget(ctx, place)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint_path: %w", err)
+	}
+	if d, ok := target.(*checkpoint.Directory); ok {
+		if err := d.Ready(); err != nil {
+			return nil, fmt.Errorf("checkpoint_path: %w; choose another directory with --state-dir", err)
+		}
+	}
+	return &exports{world: w, target: target, place: place, every: o.App.CheckpointInterval, terminal: o.Terminal, logger: o.Logger}, nil
+}
+
+// slots names all slots of the app, whether or not they exist.
+func (e *exports) slots(ctx context.Context) ([]statestore.Slot, error) {
+	var out []statestore.Slot
+	for _, p := range e.pipes {
+		parts, err := e.kafka.Partitions(ctx, p.Topics)
+		if err != nil {
+			return nil, err
+		}
+		for _, part := range parts {
+			out = append(out, apply.SlotID(p, part))
+		}
+	}
+	return out, nil
+}
+
+// save makes a checkpoint. That it fails is worth a warning, and no more: the log has everything.
+func (e *exports) save(ctx context.Context) {
+	began := time.Now()
+	slots, err := e.slots(ctx)
+	var s checkpoint.Saved
+	if err == nil {
+		s, err = checkpoint.Save(ctx, e.target, e.store, CheckpointHeader(e.app, e.pipes), slots, nil)
+	}
+	switch {
+	case err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
+	case err != nil:
+		e.logger.Warn("no checkpoint was made", "place", e.place, "error", err)
+	case s.Notice != "":
+		e.logger.Warn("checkpoint made", "path", s.Path, "notice", s.Notice)
+	default:
+		e.logger.Info("checkpoint made", "path", s.Path, "slots", s.Slots, "deltas", s.Deltas, "bytes", s.Bytes, "took", time.Since(began).String())
+	}
+}
+
+// run makes a checkpoint every interval until ctx ends, one at a time.
+func (e *exports) run(ctx context.Context) {
+	tick := time.NewTicker(e.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			e.save(ctx)
+		}
+	}
+}
+
+// last makes the checkpoint that the next run finds.
+func (e *exports) last(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastWithin)
+	defer cancel()
+	e.save(ctx)
+}
+
+// restore imports what the store lacks from the newest checkpoint, and says so. Only a place that cannot be looked into is an
+// error: the log rebuilds what does not come from a checkpoint.
+func (e *exports) restore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, restoreWithin)
+	defer cancel()
+	if _, err := e.target.List(ctx); err != nil {
+		return fmt.Errorf("checkpoint_path: %w", err)
+	}
+	found, err := e.committed(ctx)
+	if err != nil {
+		e.logger.Warn("no checkpoint is imported, since the committed plan cannot be read", "error", err)
+		return nil
+	}
+	r, err := checkpoint.Restore(ctx, e.target, e.app.Name, "", e.store, found.wants, func(checkpoint.Result) {})
+	for _, passed := range r.Passed {
+		e.logger.Warn("a checkpoint is not used", "error", passed)
+	}
+	switch {
+	case errors.Is(err, checkpoint.ErrNone):
+		e.terminal.Note("checkpoints: none in %s yet; one is made every %s, and at the end", e.place, e.every)
+		return nil
+	case err != nil:
+		e.logger.Warn("the checkpoint was not imported, or not all of it: the log rebuilds the rest", "error", err)
+		return nil
+	}
+	e.terminal.Note("%s", found.tell(r))
+	if found.earlier > 0 {
+		// A later start must not take it for one of the pipeline that begins now: a newer one comes in its place at once.
+		e.save(ctx)
+	}
+	return nil
+}
+
+// tell says in a line what came of a checkpoint.
+func (k *known) tell(r checkpoint.Restored) string {
+	counts := []string{plural(r.Counts[checkpoint.Imported], "slot") + " imported"}
+	count := func(n int, what string) {
+		if n > 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	count(r.Counts[checkpoint.Exists], "there already")
+	count(k.behind, "too old to be of use")
+	count(k.earlier, "from before the pipeline began anew")
+	count(r.Counts[checkpoint.Foreign]-k.behind-k.earlier, "of other pipelines")
+	return fmt.Sprintf("checkpoint of %s (%s): %s", r.Header.Created().Format(time.RFC3339), r.Path, strings.Join(counts, ", "))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// known is what the committed plans say of slots, and how many slots of a checkpoint were not wanted because of it.
+type known struct {
+	bases    map[statestore.Slot]*apply.Base // of the app's slots; nil: the group has no offset
+	sessions map[string]bool                 // pipelines whose slots are never adopted
+	behind   int                             // reading the log from where the plan says costs less
+	earlier  int                             // the group has been made anew since
+}
+
+func identity(s statestore.Slot) statestore.Slot {
+	s.Topic = ""
+	return s
+}
+
+func (e *exports) committed(ctx context.Context) (*known, error) {
+	k := &known{bases: map[statestore.Slot]*apply.Base{}, sessions: map[string]bool{}}
+	for _, p := range e.pipes {
+		// A plan that a dead firer left undecided is waited for, though not for long: fire settles it.
+		ctx, cancel := context.WithTimeout(ctx, connectWithin)
+		err := k.pipeline(ctx, e.kafka, p)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+func (k *known) pipeline(ctx context.Context, log kafkaio.Log, p *pipeline.Pipeline) error {
+	parts, err := log.Partitions(ctx, p.Topics)
+	if err != nil {
+		return err
+	}
+	plan, err := apply.ReadPlan(ctx, log, p)
+	if err != nil {
+		return err
+	}
+	k.sessions[p.ID()] = p.HasSessions()
+	for _, part := range parts {
+		var base *apply.Base
+		if b, ok := plan.Partitions[part.TopicPartition]; ok && b.TopicID == part.TopicID && !plan.Ended {
+			base = &b
+		}
+		k.bases[identity(apply.SlotID(p, part))] = base
+	}
+	return nil
+}
+
+// wants reports whether a slot is the app's and spares reading the log: it has the committed plan's cut, or it can go on under it
+// from beyond where a restore would begin. Without a committed offset it is of a group that was deleted.
+func (k *known) wants(slot statestore.Slot, m statestore.Meta) bool {
+	base, mine := k.bases[identity(slot)]
+	switch {
+	case !mine:
+		return false
+	case base == nil:
+		k.earlier++
+		return false
+	case m.HasCut(base.Token):
+		return true
+	}
+	adopted := !k.sessions[slot.Pipeline] && m.Applied <= base.Offset && m.Top.Watermark <= base.Watermark
+	if !adopted || m.Applied <= base.ReplayFrom {
+		k.behind++
+		return false
+	}
+	return true
+}
