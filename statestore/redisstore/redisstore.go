@@ -78,7 +78,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	cluster := len(u.Addrs) > 1
 	if !cluster {
 		probe := redis.NewClient(u.Simple())
-		if cluster, err = inCluster(ctx, probe); err != nil {
+		limited, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		if cluster, err = inCluster(limited, probe); err != nil {
 			_ = probe.Close() // the first error says more
 			return nil, fmt.Errorf("open: %w", trouble(ctx, u.Addrs[0], time.Since(begun), err))
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,20 +19,22 @@ import (
 const readyWithin = 20 * time.Second
 
 // OwnRedis is a Redis server of one test, without persistence: Kill takes every key with it, as the loss of a cache
-// node does. Its methods are for the test's goroutine alone.
+// node does, unless the test had it SAVE. Its methods are for one goroutine at a time.
 type OwnRedis struct {
-	t    testing.TB
-	addr string
-	dir  string
-	cmd  *exec.Cmd
-	log  *tail
+	t       testing.TB
+	addr    string
+	dir     string
+	options []string
+	cmd     *exec.Cmd
+	log     *tail
 }
 
 // StartRedis starts a Redis server on a free port of 127.0.0.1 and ends it with the test. It needs redis-server on the
-// PATH, which tests/servers/up installs where it runs without Docker; the test fails when it is missing.
-func StartRedis(t testing.TB) *OwnRedis {
+// PATH, which tests/servers/up installs where it runs without Docker; the test fails when it is missing. options are
+// further ones of its command line.
+func StartRedis(t testing.TB, options ...string) *OwnRedis {
 	t.Helper()
-	r := &OwnRedis{t: t, addr: freeAddress(t), dir: t.TempDir()}
+	r := &OwnRedis{t: t, addr: freeAddress(t), dir: t.TempDir(), options: options}
 	r.Start()
 	t.Cleanup(r.Kill)
 	return r
@@ -40,28 +43,37 @@ func StartRedis(t testing.TB) *OwnRedis {
 // Addr returns host:port, the same before and after a restart.
 func (r *OwnRedis) Addr() string { return r.addr }
 
-// Start starts the server, empty, and returns when it answers. It does nothing while the server runs.
+// Start starts the server and returns when it answers and has loaded what was saved. It does nothing while the server
+// runs.
 func (r *OwnRedis) Start() {
 	r.t.Helper()
 	if r.cmd != nil {
 		return
 	}
+	r.Launch()
+	if err := awaitRedis(r.t.Context(), r.addr, readyWithin); err != nil {
+		r.Kill()
+		r.t.Fatalf("own redis on %s: %v; its log ends in\n%s", r.addr, err, r.log)
+	}
+}
+
+// Launch starts the server, which does not run, with some more options for this once. It does not wait until it answers.
+func (r *OwnRedis) Launch(options ...string) {
+	r.t.Helper()
 	_, port, err := net.SplitHostPort(r.addr)
 	if err != nil {
 		r.t.Fatalf("own redis: address %q: %v", r.addr, err)
 	}
 	r.log = &tail{}
-	cmd := exec.CommandContext(r.t.Context(), "redis-server", "--port", port, "--bind", "127.0.0.1",
-		"--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", r.dir)
+	args := slices.Concat([]string{
+		"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", r.dir,
+	}, r.options, options)
+	cmd := exec.CommandContext(r.t.Context(), "redis-server", args...)
 	cmd.Stdout, cmd.Stderr = r.log, r.log
 	if err := cmd.Start(); err != nil {
 		r.t.Fatalf("own redis: %v (install redis-server: apt-get install redis-server)", err)
 	}
 	r.cmd = cmd
-	if err := awaitRedis(r.t.Context(), r.addr, readyWithin); err != nil {
-		r.Kill()
-		r.t.Fatalf("own redis on %s: %v; its log ends in\n%s", r.addr, err, r.log)
-	}
 }
 
 // Kill ends the server at once (SIGKILL): connections break and the data is gone. It does nothing while it is down.
