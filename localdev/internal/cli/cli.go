@@ -41,10 +41,12 @@ type Streams struct {
 
 // commands is the grammar.
 type commands struct {
-	Run      runCmd      `cmd:"" help:"Run the main job on this machine: records in, windows out."`
-	Replay   replayCmd   `cmd:"" help:"Compute the results of a file of records, the same bytes every time."`
-	Generate generateCmd `cmd:"" help:"Make sample records that a spec can read, into a file or a topic."`
-	Validate validateCmd `cmd:"" help:"Check a spec, and the topics that it needs."`
+	Run        runCmd        `cmd:"" help:"Run the main job on this machine: records in, windows out."`
+	Replay     replayCmd     `cmd:"" help:"Compute the results of a file of records, the same bytes every time."`
+	Generate   generateCmd   `cmd:"" help:"Make sample records that a spec can read, into a file or a topic."`
+	Validate   validateCmd   `cmd:"" help:"Check a spec, and the topics that it needs."`
+	Checkpoint checkpointCmd `cmd:"" help:"Copy the state of an app, so that less of the log is read if it is lost."`
+	Restore    restoreCmd    `cmd:"" help:"Put back into the state store what it has lost, from a checkpoint."`
 
 	LogLevel slog.Level       `default:"warn" env:"TIDEMARK_LOG_LEVEL" help:"Least level of what is logged to stderr: debug, info, warn or error."`
 	JSON     bool             `help:"One JSON object a line on stdout in place of text."`
