@@ -99,7 +99,7 @@ func (r *runner) genesis(ctx context.Context, begin []start, plan *apply.Plan) e
 	for _, s := range begin {
 		slot := apply.SlotID(r.pipe, s.Partition)
 		if _, err := r.Store.Load(ctx, slot); !errors.Is(err, statestore.ErrNoSlot) {
-			if err != nil {
+			if err != nil && !errors.Is(err, statestore.ErrFormat) { // a damaged slot is one, too
 				return fmt.Errorf("genesis of %s: %w", slot, err)
 			}
 			return fmt.Errorf("%s has state, but the group %s has no offset for it: its offsets were deleted or have expired; "+

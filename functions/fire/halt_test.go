@@ -13,7 +13,9 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/fire"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
+	"github.com/llm-auto-optimizer/tidemark/statestore/storetest"
 )
 
 var source = event.TopicPartition{Topic: "events", Partition: 0}
@@ -34,6 +36,15 @@ func TestFireHaltsOnWhatTryingAgainCannotMend(t *testing.T) {
 		says string
 	}{
 		"the group's offsets are gone": {func(_ *testing.T, b *bench) { b.log.DeleteGroup(b.pipe.Group()) }, "offsets were deleted or have expired"},
+		"the group's offsets are gone, and its state is damaged": {func(_ *testing.T, b *bench) {
+			b.log.DeleteGroup(b.pipe.Group())
+			b.store = storetest.Hook(b.store, func(op string, _ statestore.Slot) error {
+				if op == "Load" {
+					return statestore.ErrFormat
+				}
+				return nil
+			}, nil)
+		}, "offsets were deleted or have expired"},
 		"the topic was made anew": {func(t *testing.T, b *bench) {
 			t.Helper()
 			if err := errors.Join(b.log.DeleteTopic("events"), b.log.CreateTopic("events", 1)); err != nil {
