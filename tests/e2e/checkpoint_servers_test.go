@@ -5,7 +5,12 @@ package e2e
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -14,6 +19,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore/boltstore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/redisstore"
+	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
 
@@ -134,4 +140,58 @@ func everything(t *testing.T, s statestore.Store, slot statestore.Slot) slotCont
 		c.Payloads = append(c.Payloads, string(p))
 	}
 	return c
+}
+
+// TestTheMainJobGoesOnFromItsCheckpoint ends a run with windows open, and kills Redis with all it has. The next run, and a state
+// that the command line puts back, go on from the checkpoint, and the results are those of a plain batch computation.
+func TestTheMainJobGoesOnFromItsCheckpoint(t *testing.T) {
+	c := newCluster(t, `[{name: w, type: tumbling, size: 2s, allowed_lateness: 1s}, {name: s, type: session, gap: 60ms, allowed_lateness: 0s}]`, 300*time.Millisecond)
+	text, err := os.ReadFile(c.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, dir := filepath.Join(t.TempDir(), "spec.yaml"), filepath.Join(t.TempDir(), "checkpoints")
+	text = []byte(strings.Replace(string(text), "processor:\n", "processor:\n  state: {checkpoint_path: "+dir+"}\n", 1))
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	redis := servers.StartRedis(t)
+	on := []string{"--config", config, "--redis", redis.Addr()}
+	run := func(more ...string) string {
+		return tidemark(t, slices.Concat([]string{"run", "--brokers", strings.Join(servers.Brokers(t), ","), "--listen", "off", "--tick", "10ms", "--log-level", "info"}, on, more)...)
+	}
+	says := func(out string, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("no %q in\n%s", w, out)
+			}
+		}
+	}
+	from := event.Time(1_700_000_000_000)
+	c.produce(1500, from, 10, 250, 40, 5_000)
+	says(run("--for", "5s"), "none in "+dir+" yet", "checkpoint made")
+
+	redis.Kill()
+	redis.Start()
+	c.produce(500, from.Add(15_000), 10, 250, 40, 5_000)
+	out := run("--for", "5s")
+	says(out, "4 slots imported")
+	if strings.Contains(out, "state restored") {
+		t.Errorf("the log was read again:\n%s", out)
+	}
+
+	says(tidemark(t, append([]string{"checkpoint"}, on...)...), dir, ": 4 partitions, ")
+	redis.Kill()
+	redis.Start()
+	says(tidemark(t, append([]string{"restore"}, on...)...), "imported", ": 4 imported, 0 there already")
+	says(tidemark(t, append([]string{"restore"}, on...)...), "exists", ": 0 imported, 4 there already")
+	c.produce(500, from.Add(20_000), 10, 250, 40, 5_000)
+	says(run("--until-idle"), "0 slots imported, 4 there already")
+
+	plans := c.ledger()
+	panes, late := c.check(func(e oracle.Event) event.Time { return oracle.Fence(plans, e.TopicPartition, e.Offset) })
+	if panes == 0 || late == 0 {
+		t.Errorf("%d panes and %d late records say nothing", panes, late)
+	}
 }

@@ -119,7 +119,7 @@ func TestStateThatARunHasIsNotTouched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer held.Close() //nolint:errcheck // the test is over
+	defer held.Close()
 	for _, command := range []string{"checkpoint", "restore"} {
 		dir := t.TempDir()
 		flag := map[string]string{"checkpoint": "--to", "restore": "--from"}[command]
