@@ -3,6 +3,8 @@ package simulation
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -47,6 +49,7 @@ type Scenario struct {
 	InOrder      bool       // no record is ever late
 	NoMarkers    bool
 	SingleUse    bool
+	AtOnce       bool // no transactions: what is published is visible at once
 }
 
 // StrikeKind says what goes wrong.
@@ -180,6 +183,7 @@ func New(seed uint64) Scenario {
 		Seed: seed, Bound: pick[event.Span](r, 0, 0, 0, unit), Idle: never, Buffer: pick(r, 1, 2, 3, 1000), CompactAfter: pick(r, 1, 1, 2, 256),
 		Faults: pick(r, 0, 1, 1, 2, 2, 3, 6), Kills: pick(r, 0, 1, 1, 2, 4), Firers: pick(r, 1, 2, 2, 3), Ingesters: pick(r, 1, 2, 2, 3), Steps: 80 + r.IntN(200),
 		StoreFaults: r.IntN(2) > 0, CallFaults: r.IntN(3) == 0, Drops: r.IntN(3) == 0, InOrder: r.IntN(4) == 0, NoMarkers: r.IntN(2) == 0, SingleUse: r.IntN(3) == 0, Holes: r.IntN(2) == 0,
+		AtOnce:       os.Getenv("ATONCE") != "",
 		EmitInterval: pick[event.Span](r, 0, 0, 1, 20*unit),
 	}
 	if !sc.InOrder && r.IntN(3) == 0 {
@@ -191,6 +195,11 @@ func New(seed uint64) Scenario {
 	}
 	sc.Batch = pick(r, 1, 2, 2, 4)
 	sc.strikes(r)
+	if r.IntN(16) == 0 {
+		// What a dead attempt published stays there: the store must not forget under which fences it was.
+		sc.AtOnce, sc.StoreFaults = true, false
+		sc.Strikes = slices.DeleteFunc(sc.Strikes, func(k Strike) bool { return k.Kind == StrikeBack || k.Kind == StrikeLose })
+	}
 	for range pick(r, 1, 1, 1, 2) {
 		sc.Pipelines = append(sc.Pipelines, definitions(r))
 	}

@@ -135,7 +135,7 @@ func (s *Sim) open() (err error) {
 	if s.pipes, err = settings.Compile(s.app); err != nil {
 		return err
 	}
-	s.log = memlog.New(memlog.Options{NoMarkers: s.sc.NoMarkers, SingleUse: s.sc.SingleUse, Now: s.clock})
+	s.log = memlog.New(memlog.Options{NoMarkers: s.sc.NoMarkers, SingleUse: s.sc.SingleUse, NoTransactions: s.sc.AtOnce, Now: s.clock})
 	topics := []string{"events", spec.LedgerTopic}
 	for i, p := range s.pipes {
 		p.CompactAfter = s.sc.CompactAfter

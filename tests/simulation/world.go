@@ -291,6 +291,9 @@ func (ss *simSession) End(ctx context.Context) error {
 // Reusable implements kafkaio.Session.
 func (ss *simSession) Reusable() bool { return !ss.failed && ss.inner.Reusable() }
 
+// AtOnce reports what kafkaio.IsAtOnce is about.
+func (ss *simSession) AtOnce() bool { return kafkaio.IsAtOnce(ss.inner) }
+
 // Close implements kafkaio.Session. A dead process closes nothing, and after an error nothing is sent any more: what is open
 // stays so until the next session comes or the broker gives it up.
 func (ss *simSession) Close() {
