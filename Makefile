@@ -11,6 +11,13 @@ SCENARIOS ?=
 N ?= 1000000
 SEEDS ?= 10000
 ARGS ?=
+KILLS ?= 200
+FAILOVERS ?= 20
+FLUSHES ?= 5
+BOUNCES ?= 20
+REBUILD ?= 1000000
+SEED ?=
+LOGS ?=
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
@@ -63,6 +70,11 @@ rules: ## what goes wrong without each rule of the protocol: a table, found by t
 conformance: ## the scenarios of a file through the real handlers (SCENARIOS=file.jsonl)
 	@[ -f "$(SCENARIOS)" ] || { echo 'usage: make conformance SCENARIOS=file.jsonl' >&2; exit 2; }
 	TIDEMARK_SCENARIOS="$(abspath $(SCENARIOS))" go test -count=1 -run '^TestScenarios$$' -v ./tests/conformance
+
+.PHONY: crash
+crash: ## the real functions and servers, killed again and again: nothing lost, nothing doubled (KILLS=200 FAILOVERS=20 FLUSHES=5 BOUNCES=20 REBUILD=1000000 SEED= LOGS=folder)
+	@go build -o dist/crash ./tests/crash/cmd && exec dist/crash -kills $(KILLS) -failovers $(FAILOVERS) -flushes $(FLUSHES) -bounces $(BOUNCES) \
+	  -rebuild $(REBUILD) $(if $(SEED),-seed $(SEED)) $(if $(LOGS),-logs $(LOGS))
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)

@@ -1,4 +1,4 @@
-# Shared by up, down and race (sourced, never run): saying, installing, waiting, and owning processes.
+# Shared by up, down, programs and race (sourced, never run): saying, installing, waiting, and owning processes.
 set -euo pipefail
 SERVERS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 DIR=${TIDEMARK_TEST_DIR:-${TMPDIR:-/tmp}/tidemark-test-servers}
@@ -99,3 +99,49 @@ kafka_ready() (
   set -- $(timeout 5 head -c 16 <&3 | od -An -v -tu1)
   [ $# -eq 16 ] && [ "$8" = 7 ] && [ "${16}" -ge 1 ]
 )
+
+# ---- programs of native servers -----------------------------------------------------------------------------
+native_allowed() {
+  [ "${TIDEMARK_TEST_SERVERS:-native}" = native ] || die "no Docker image for $1, and TIDEMARK_TEST_SERVERS allows nothing else"
+}
+
+# advice WHAT VARIABLE: nothing could be had.
+advice() {
+  die "$1 is missing and cannot be installed here. Do one of:
+  - start Docker (tests/servers/up then runs containers);
+  - run this as root on Debian or Ubuntu (it installs what it needs), or install $1 yourself;
+  - set $2 to a server that is there for tests (its data will be changed)."
+}
+
+need_redis() {
+  native_allowed Redis
+  have redis-server && have redis-cli && return 0
+  can_install || advice "redis-server" "TIDEMARK_TEST_REDIS and TIDEMARK_TEST_REDIS_CLUSTER"
+  # The run level keeps the package from starting a server of its own.
+  RUNLEVEL=1 install redis-server
+}
+
+java_major() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
+
+# need_kafka: Java 17 or newer, and the broker's jars in $DIR/kafka-jars.
+need_kafka() {
+  local missing=() jre
+  native_allowed Kafka
+  if ! have java || [ "$(java_major)" -lt 17 ]; then missing+=(jre); fi
+  if [ ! -e "$DIR/kafka-jars/complete" ] && ! have mvn; then missing+=(maven); fi
+  if [ ${#missing[@]} -gt 0 ]; then
+    can_install || advice "Java 17 or newer, or maven," TIDEMARK_TEST_BROKERS
+    jre=openjdk-17-jre-headless
+    apt-cache show "$jre" >/dev/null 2>&1 || apt-get update -qq >&2
+    apt-cache show "$jre" >/dev/null 2>&1 || jre=default-jre-headless
+    install "${missing[@]/#jre/$jre}"
+  fi
+  [ -e "$DIR/kafka-jars/complete" ] && cmp -s "$DIR/kafka-jars/complete" "$SERVERS/kafka/pom.xml" && return 0
+  say "kafka: getting the broker's jars from Maven Central"
+  rm -rf "$DIR/kafka-jars"
+  mkdir -p "$DIR/kafka-jars"
+  mvn -B -q -f "$SERVERS/kafka/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+    -DoutputDirectory="$DIR/kafka-jars/lib" >"$DIR/maven.log" 2>&1 </dev/null ||
+    { tail -n 20 "$DIR/maven.log" >&2; die "maven could not get the Kafka jars"; }
+  cp "$SERVERS/kafka/pom.xml" "$DIR/kafka-jars/complete"
+}
