@@ -262,21 +262,23 @@ func TestACheckpointFromBeforeANewBeginning(t *testing.T) {
 	}
 }
 
-func TestAPlaceThatCannotBeWrittenNamesTheFlag(t *testing.T) {
+func TestAPlaceThatCannotBeWrittenIsDoneWithoutAndNamesTheFlag(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := exporting(t)
 	p.dir, p.app.State.CheckpointPath = "", filepath.Join(file, "checkpoints")
-	if _, err := p.run(t, event(0, 1000, 1)); err == nil || !strings.Contains(err.Error(), "--state-dir") || !strings.Contains(err.Error(), file) {
-		t.Errorf("%v, want the path and --state-dir", err)
+	said, stop := p.start(t, event(0, 1000, 1))
+	said.await(t, "choose another directory with --state-dir")
+	if err := stop(); err != nil || !strings.Contains(said.String(), file) {
+		t.Errorf("%v, %q, want the path", err, said)
 	}
 	p.dir = filepath.Join(t.TempDir(), "state")
 	if _, err := p.run(t, event(0, 1000, 1), event(1, 1000, 1)); err != nil {
 		t.Errorf("with --state-dir: %v", err)
 	}
-	if applied, _ := p.newest(t); applied[0]+applied[1] != 2 {
+	if applied, _ := p.newest(t); applied[0]+applied[1] < 2 {
 		t.Errorf("applied %v in the checkpoint under --state-dir", applied)
 	}
 }
