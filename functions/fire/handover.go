@@ -140,7 +140,8 @@ func (r *runner) takeOver(ctx context.Context, all []kafkaio.Partition, live []k
 		return err
 	}
 	live = slices.DeleteFunc(slices.Clone(live), func(k kin) bool { return k.plan.Ended || len(k.plan.Partitions) == 0 })
-	if !settled || len(live) == 0 || len(own.Partitions) > 0 && !own.Ended {
+	begun := len(own.Partitions) > 0 && !(own.Ended && req.nudge.TakeOver)
+	if !settled || len(live) == 0 || begun {
 		return errAgain // another firer was here, or there is more to be seen now
 	}
 	from := newest(live)

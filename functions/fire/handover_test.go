@@ -23,7 +23,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
-	"github.com/llm-auto-optimizer/tidemark/statestore"
+	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 )
 
 // Specs of one pipeline: windows of 10 ms, of 20 ms, of 30 ms.
@@ -93,6 +93,7 @@ func (b *bench) plan(t *testing.T) *apply.Plan {
 type bookEntry struct {
 	Fingerprint string `json:"fingerprint"`
 	Plan        int64  `json:"plan"`
+	Watermark   int64  `json:"watermark_ms"`
 	HeldBy      string `json:"held_by"`
 	TakesOver   string `json:"takes_over"`
 	EndedBy     string `json:"ended_by"`
@@ -411,41 +412,32 @@ func TestAPartitionThatTheOldPlanLacksBeginsAtItsStart(t *testing.T) {
 	}
 }
 
-// What a store still has of an earlier life of the spec is no fold of the new one, though it is not ahead of the plan.
+// What a store has of an earlier life of the spec, because it went back, is no fold of the new one, though it is not ahead of the
+// plan: what it holds was counted, and its counts are gone.
 func TestStateOfAnEarlierLifeIsNotAdopted(t *testing.T) {
 	a := started(t, memlog.Options{})
-	old := a.plan(t).Partitions[source]
-	b := a.deploy(t, twenty)
-	b.run(t)
-	b.append(t, 0, 13, 34)
-	b.delivered(t, 1)
-	b.run(t)
+	store, ok := a.store.(*memstore.Store)
+	if !ok {
+		t.Fatalf("the store is a %T", a.store)
+	}
+	earlier := store.Clone()
+	a.deploy(t, twenty).run(t)
 	again := a.deploy(t, ten)
 	if r := again.fire.Run(t.Context(), apply.Nudge{TakeOver: true})[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
-	// A function of the first life that had read the plan of that time restores its slot only now.
-	parts, err := a.log.Partitions(t.Context(), []string{"events"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	slot := apply.SlotID(a.pipe, parts[0])
-	if err := a.store.Drop(t.Context(), slot); err != nil {
-		t.Fatal(err)
-	}
-	_, outcome, err := a.store.Restore(t.Context(), slot, statestore.Restore{
-		Token: old.Token, Offset: old.Offset, Watermark: old.Watermark, ReplayFrom: old.ReplayFrom, MaxTime: old.MaxTime,
-	})
-	if err != nil || outcome != statestore.Created {
-		t.Fatal(outcome, err)
-	}
-	again.append(t, 0, 45)
+	again.store = earlier
+	again.restart()
+	again.append(t, 0, 25)
 	again.delivered(t, 1)
 	again.run(t)
-	if got, want := again.results(t), "0 on_time 2, 0 on_time 4, 30 on_time 1"; got != want {
+	if got, want := again.results(t), "0 on_time 2, 10 on_time 1"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	again.books(t)
+	books := again.books(t)
+	if last := books[len(books)-1].Partitions[0]; last.In != 2 { // 12 and 25
+		t.Errorf("the ledger ends with %+v", last)
+	}
 }
 
 func TestStateOfAnEndedPipelineIsDroppedAfterADay(t *testing.T) {
@@ -489,61 +481,124 @@ func TestStateOfAnEndedPipelineIsDroppedAfterADay(t *testing.T) {
 	}
 }
 
-// However two firers of the new spec get into each other's way, the old plan ends once and the new one begins once, from there.
-func TestRacingSuccessorsTakeOverOnce(t *testing.T) {
-	synctest.Test(t, racingSuccessors) // they wait for each other's transactions
-}
-
-func racingSuccessors(t *testing.T) {
+// race runs a hand-over from a to b once for every operation of b's firer on the log, before which something else happens, and
+// returns at which operations that was.
+func race(t *testing.T, meanwhile func(a, b *bench), after func(a, b *bench, at string)) []string {
+	t.Helper()
 	var points []string
-	var race func(op string)
 	for n := 0; ; n++ {
-		race = nil
-		count, fired := 0, ""
+		var hook func(op string)
 		a := started(t, memlog.Options{Hook: func(op string) error {
-			if race != nil {
-				race(op)
+			if hook != nil {
+				hook(op)
 			}
 			return nil
 		}})
-		b, other := a.deploy(t, twenty), a.deploy(t, twenty)
-		other.tokens += 500_000
-		other.restart()
-		race = func(op string) {
-			if count++; count == n+1 {
-				race, fired = nil, op
-				other.append(t, 0, 45)
-				other.delivered(t, 1)
-				other.run(t)
+		b := a.deploy(t, twenty)
+		left, at := n, ""
+		hook = func(op string) {
+			if left--; left < 0 {
+				hook, at = nil, op
+				meanwhile(a, b)
 			}
 		}
-		b.run(t)
-		if fired == "" {
-			break
+		r := b.fire.Run(t.Context(), apply.Nudge{})[0]
+		if hook = nil; at == "" {
+			return points
 		}
-		points = append(points, fired)
-		race = nil
-		for _, f := range []*bench{b, other, b} {
-			f.append(t, 0, 65)
-			f.delivered(t, 1)
-			f.run(t)
+		if r.Err != nil && !errors.Is(r.Err, fire.ErrHalted) {
+			t.Errorf("%s, the %dth operation: %v", at, n, r.Err)
 		}
-		if got, want := b.results(t), "0 on_time 2, 0 on_time 3, 40 on_time 1"; got != want {
-			t.Errorf("at %s, the %dth operation: got %q, want %q", fired, n, got, want)
-		}
-		ends := 0
-		for _, e := range b.books(t) {
-			if e.EndedBy != "" {
-				ends++
+		points = append(points, at)
+		after(a, b, fmt.Sprintf("%s, the %dth operation", at, n))
+	}
+}
+
+// goOn lets a firer make a plan at a time, or see that it is not its turn: another one may be in the middle of a transaction that
+// it would have to wait for.
+func (b *bench) goOn(t *testing.T, at event.Time) {
+	t.Helper()
+	b.append(t, 0, at)
+	b.delivered(t, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if r := b.fire.Run(ctx, apply.Nudge{})[0]; r.Err != nil && !errors.Is(r.Err, fire.ErrHalted) && ctx.Err() == nil {
+		t.Error(r.Err)
+	}
+}
+
+// However two firers of the new spec get into each other's way, the old plan ends once and the new one begins once, from there.
+func TestRacingSuccessorsTakeOverOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // they wait for each other's transactions
+		var other *bench
+		points := race(t, func(_, b *bench) {
+			other = b.deploy(t, twenty)
+			other.goOn(t, 45)
+		}, func(a, b *bench, at string) {
+			for _, f := range []*bench{b, other, b} {
+				f.goOn(t, 65)
 			}
+			if got, want := b.results(t), "0 on_time 2, 0 on_time 3, 40 on_time 1"; got != want {
+				t.Errorf("at %s: got %q, want %q", at, got, want)
+			}
+			ends := 0
+			for _, e := range b.books(t) {
+				if e.EndedBy != "" {
+					ends++
+				}
+			}
+			if ends != 1 || !a.plan(t).Ended {
+				t.Errorf("at %s: the old plan ended %d times", at, ends)
+			}
+		})
+		if !slices.Contains(points, "commit_offsets:before") || !slices.Contains(points, "groups:after") {
+			t.Errorf("the race was only tried at %v", points)
 		}
-		if ends != 1 || !a.plan(t).Ended {
-			t.Errorf("at %s: the old plan ended %d times", fired, ends)
+	})
+}
+
+// A firer that comes late to the hand-over, after another one of its spec did it and was itself succeeded, does not undo that.
+func TestASuccessorThatComesLateIsNotASuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var third *bench
+		race(t, func(_, b *bench) {
+			b.deploy(t, twenty).goOn(t, 45)
+			third = b.deploy(t, thirty)
+			third.tokens += 1_000_000
+			third.goOn(t, 46)
+		}, func(a, b *bench, at string) {
+			if p := third.plan(t); p.Ended || !a.plan(t).Ended || !b.plan(t).Ended || p.Watermark != 45 && p.Watermark != 46 {
+				t.Errorf("at %s: the third plan is %+v, the second %+v, the first %+v", at, p, b.plan(t), a.plan(t))
+			}
+			third.books(t)
+		})
+	})
+}
+
+// Where the old firer makes another plan while its successor is on its way, the hand-over is from that one.
+func TestAHandOverIsFromTheLastPlanThereIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := map[event.Time]int{}
+		race(t, func(a, _ *bench) { a.goOn(t, 21) }, func(a, b *bench, at string) {
+			b.run(t) // it may have been fenced so often that it left the rest to this look
+			b.goOn(t, 45)
+			a.goOn(t, 46)
+			var w event.Time
+			for _, e := range b.books(t) {
+				if e.TakesOver != "" {
+					w = event.Time(e.Watermark)
+					seen[w]++
+				}
+			}
+			want := map[event.Time]string{12: "0 on_time 2, 0 on_time 3, 20 on_time 1", 21: "0 on_time 2, 10 on_time 1, 20 on_time 1"}[w]
+			if got := b.results(t); got != want || want == "" {
+				t.Errorf("at %s: handed over at %s: got %q, want %q", at, w, got, want)
+			}
+		})
+		if seen[12] == 0 || seen[21] == 0 {
+			t.Errorf("the hand-over was always at the same plan: %v", seen)
 		}
-	}
-	if !slices.Contains(points, "commit_offsets:before") || !slices.Contains(points, "groups:after") {
-		t.Errorf("the race was only tried at %v", points)
-	}
+	})
 }
 
 func TestAFirerThatDiedInItsHandOverDoesNotHoldUpTheNext(t *testing.T) {

@@ -31,6 +31,7 @@ type runner struct {
 	applier *apply.Applier
 	session kafkaio.Session // nil: none is open
 	plan    *apply.Plan     // what the open session read or committed itself; nil: read it
+	fresh   bool            // this attempt has read the plan, else it is the open session's
 	claim   claim
 	maxSide int             // largest message of a side output that is published whole, in bytes; 0: any
 	lived   bool            // this process has seen the pipeline live
@@ -164,7 +165,7 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 
 // committed is the plan n-1: known from the session's own last commit, else read.
 func (r *runner) committed(ctx context.Context) (*apply.Plan, error) {
-	if r.plan != nil {
+	if r.fresh = r.plan == nil; !r.fresh {
 		return r.plan, nil
 	}
 	// A firer that died with offsets in its transaction makes a stable read wait for the broker's time-out; opening a session
@@ -216,11 +217,18 @@ func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.P
 		if err != nil && !errors.Is(err, statestore.ErrNoSlot) {
 			return err
 		}
+		if !r.fresh {
+			return errAgain // the slot may build on the plan of a session that has fenced this one: it must not be wiped for that
+		}
 		if _, err = r.applier.Restore(ctx, p.Partition, plan); err == nil {
 			p.status, err = r.Store.Status(ctx, p.slot)
 		}
 		return err
 	})
+	if errors.Is(err, errAgain) {
+		r.plan = nil
+		return errAgain
+	}
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}

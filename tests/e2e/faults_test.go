@@ -10,11 +10,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
@@ -28,7 +31,7 @@ func faultPoints() []string {
 	points := []string{memlog.OpClose + ":before"} // what comes after closing, closing cannot tell
 	for _, op := range []string{
 		memlog.OpPartitions, memlog.OpOffsets, memlog.OpRead, memlog.OpGroup, memlog.OpOpen, memlog.OpBegin, memlog.OpProduce, memlog.OpCommit,
-		memlog.OpEnd, "Load", "Status", "Restore", "Commit", "Raise", "Index", "Read", "Sweep",
+		memlog.OpEnd, memlog.OpGroups, memlog.OpOffsetsAt, "Load", "Status", "Restore", "Commit", "Raise", "Index", "Read", "Sweep", "Drop",
 	} {
 		points = append(points, op+":before", op+":after")
 	}
@@ -94,11 +97,29 @@ type witness struct {
 	statestore.Store // not used: every method that the functions call is below, or goes to the current store
 	current          atomic.Pointer[memstore.Store]
 
-	mu      sync.Mutex
-	log     *memlog.Log
-	read    int             // ledger records
-	planned map[int32]int64 // offsets of the newest plan
-	fences  map[place]event.Time
+	mu     sync.Mutex
+	ledger func() []kafkaio.PublishedRecord
+	read   int // ledger records
+	lives  []*life
+}
+
+// life is what the witness knows of a pipeline.
+type life struct {
+	id, fingerprint string
+	planned         map[int32]int64 // offsets of the newest plan
+	fences          map[place]event.Time
+}
+
+// of returns what is known of a pipeline.
+func (w *witness) of(p *pipeline.Pipeline) *life {
+	for _, l := range w.lives {
+		if l.id == p.ID() {
+			return l
+		}
+	}
+	l := &life{p.ID(), p.Fingerprint(), map[int32]int64{}, map[place]event.Time{}}
+	w.lives = append(w.lives, l)
+	return l
 }
 
 // Commit also notes the fence.
@@ -109,19 +130,27 @@ func (w *witness) Commit(ctx context.Context, id statestore.Slot, c statestore.C
 	if err != nil {
 		return meta, err
 	}
-	records := w.log.Records(spec.LedgerTopic)
+	records := w.ledger()
 	plans, bad := oracle.ParseLedger(records[w.read:])
 	if bad != nil {
 		return meta, bad
 	}
 	w.read = len(records)
-	for _, p := range plans {
-		for _, q := range p.Partitions {
-			w.planned[q.Partition] = q.Offset
+	for _, l := range w.lives {
+		for _, p := range plans {
+			if p.Fingerprint != l.fingerprint {
+				continue
+			}
+			for _, q := range p.Partitions {
+				l.planned[q.Partition] = q.Offset
+			}
 		}
-	}
-	for o := max(c.Applied, w.planned[id.Partition]); o < c.To; o++ {
-		w.fences[place{event.TopicPartition{Topic: id.Topic, Partition: id.Partition}, o}] = meta.Top.Watermark
+		if l.id != id.Pipeline {
+			continue
+		}
+		for o := max(c.Applied, l.planned[id.Partition]); o < c.To; o++ {
+			l.fences[place{event.TopicPartition{Topic: id.Topic, Partition: id.Partition}, o}] = meta.Top.Watermark
+		}
 	}
 	return meta, nil
 }
@@ -156,16 +185,21 @@ func (w *witness) Sweep(ctx context.Context, id statestore.Slot, s statestore.Sw
 	return w.current.Load().Sweep(ctx, id, s)
 }
 
+func (w *witness) Drop(ctx context.Context, id statestore.Slot) error {
+	return w.current.Load().Drop(ctx, id)
+}
+
 // trouble is a flow in which things go wrong.
 type trouble struct {
 	*flow
 	*injector
 	store     *witness
 	snapshots []*memstore.Store
+	calm      bool // nothing goes wrong
 }
 
 func newTrouble(r *rand.Rand, i *injector, defs []window.Definition, w spec.Watermark, scale event.Span) (*trouble, error) {
-	tr := &trouble{injector: i, store: &witness{planned: map[int32]int64{}, fences: map[place]event.Time{}}}
+	tr := &trouble{injector: i, store: &witness{}}
 	tr.store.current.Store(memstore.New())
 	hooked := storetest.Hook(tr.store,
 		func(op string, _ statestore.Slot) error { return i.at(op + ":before") },
@@ -174,7 +208,8 @@ func newTrouble(r *rand.Rand, i *injector, defs []window.Definition, w spec.Wate
 	if err != nil {
 		return nil, err
 	}
-	tr.store.log = s.Log
+	tr.store.ledger = s.ledgerRecords
+	tr.store.of(s.Pipelines[0])
 	tr.flow = &flow{stage: s, scale: scale, t: event.Time(r.IntN(400)-200) * event.Time(scale)}
 	tr.tolerate = func() bool { return i.struck || !tr.begun() }
 	tr.Clock = tr.t
@@ -191,6 +226,13 @@ func (tr *trouble) begun() bool {
 	}
 	known := map[int32]bool{}
 	for _, p := range plans {
+		if p.Fingerprint != tr.Pipelines[0].Fingerprint() {
+			continue
+		}
+		if p.EndedBy != "" {
+			clear(known)
+			continue
+		}
 		for _, q := range p.Partitions {
 			known[q.Partition] = true
 		}
@@ -234,8 +276,20 @@ func (tr *trouble) disturb() {
 
 // play goes through so many steps, every so often disturbed, and ends undisturbed.
 func (tr *trouble) play(ctx context.Context, steps int) error {
+	if err := tr.steps(ctx, steps); err != nil {
+		return err
+	}
+	tr.off = true
+	if err := tr.limited(ctx, tr.expire); err != nil {
+		return err
+	}
+	tr.Restart()
+	return tr.limited(ctx, tr.Flush)
+}
+
+func (tr *trouble) steps(ctx context.Context, steps int) error {
 	for range steps {
-		if tr.r.IntN(3) == 0 {
+		if !tr.calm && tr.r.IntN(3) == 0 {
 			tr.disturb()
 		}
 		tr.struck = false
@@ -250,12 +304,7 @@ func (tr *trouble) play(ctx context.Context, steps int) error {
 			tr.Restart()
 		}
 	}
-	tr.off = true
-	if err := tr.limited(ctx, tr.expire); err != nil {
-		return err
-	}
-	tr.Restart()
-	return tr.limited(ctx, tr.Flush)
+	return nil
 }
 
 // judge is the batch computation over what the witness saw. A definition takes a record or not by the fence of its fold; of the
@@ -266,12 +315,13 @@ func (tr *trouble) judge() (panes []oracle.Pane, late []oracle.Event, err error)
 	if err != nil {
 		return nil, nil, err
 	}
+	fences := tr.store.of(tr.Pipelines[0]).fences
 	for _, e := range tr.events {
-		if _, ok := tr.store.fences[place{e.TopicPartition, e.Offset}]; !ok {
+		if _, ok := fences[place{e.TopicPartition, e.Offset}]; !ok {
 			return nil, nil, fmt.Errorf("%s/%d offset %d was never folded", e.Topic, e.Partition, e.Offset)
 		}
 	}
-	folded := func(e oracle.Event) event.Time { return tr.store.fences[place{e.TopicPartition, e.Offset}] }
+	folded := func(e oracle.Event) event.Time { return fences[place{e.TopicPartition, e.Offset}] }
 	_, late = oracle.Compute(tr.defs, tr.events, folded)
 	for i := range tr.defs {
 		d := tr.defs[i : i+1]
@@ -325,6 +375,7 @@ const (
 	roundAny      = iota // any definitions, and records that are late
 	roundInOrder         // no record is ever late: what went wrong must not show at all
 	roundTumbling        // one tumbling definition without lateness: every record is in one pane, or late
+	roundChanges         // the spec changes on the way, and functions of the earlier ones stay
 	roundKinds
 )
 
@@ -335,50 +386,73 @@ func TestFaultsLoseAndDoubleNothing(t *testing.T) {
 	late, panes := 0, 0
 	rounds := properties(t, func(t *testing.T, r *rand.Rand, round int) {
 		t.Helper()
-		scale := pick[event.Span](r, 1, 37, 1000)
-		defs, w := randomDefinitions(r, scale), randomWatermark(r, scale)
-		kind := round % roundKinds
-		switch kind {
-		case roundInOrder:
-			w.IdleTimeout, w.MaxOutOfOrder = 0, 1_000_000*scale
-			if r.IntN(2) == 0 {
-				w.MaxOutOfOrder = 0 // each partition is in order, and one that is behind holds the watermark
+		synctest.Test(t, func(t *testing.T) { // they wait for each other's transactions
+			var l, p int
+			if kind := round % roundKinds; kind == roundChanges {
+				l, p = troubledChanges(t, r, i)
+			} else {
+				l, p = troubled(t, r, i, kind)
 			}
-		case roundTumbling:
-			defs = []window.Definition{{Name: "w0", Kind: window.KindTumbling, Size: 10 * scale}}
-		}
-		tr, err := newTrouble(r, i, defs, w, scale)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		tr.disorder, tr.spoil = kind != roundInOrder, true
-		if err := tr.play(t.Context(), 40+r.IntN(80)); err != nil {
-			t.Errorf("%v\n%s", err, tr.describe())
-			return
-		}
-		want, lateEvents, err := tr.judge()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		problems, err := tr.verify(want, lateEvents)
-		if err != nil || len(problems) > 0 {
-			t.Errorf("%v\n%s\n%s", err, strings.Join(problems, "\n"), tr.describe())
-		}
-		switch kind {
-		case roundInOrder:
-			if len(lateEvents) > 0 {
-				t.Errorf("%d records are late: %v", len(lateEvents), lateEvents)
-			}
-		case roundTumbling:
-			tr.conserves(t)
-		}
-		late += len(lateEvents)
-		panes += len(tr.Log.Records(tr.Pipelines[0].SinkTopic))
+			late, panes = late+l, panes+p
+		})
 	})
 	t.Logf("%d panes, %d late records", panes, late)
 	tellFaults(t, i, rounds)
+}
+
+// troubled is a round of one spec.
+func troubled(t *testing.T, r *rand.Rand, i *injector, kind int) (late, panes int) {
+	t.Helper()
+	scale := pick[event.Span](r, 1, 37, 1000)
+	defs, w := randomDefinitions(r, scale), randomWatermark(r, scale)
+	switch kind {
+	case roundInOrder:
+		w.IdleTimeout, w.MaxOutOfOrder = 0, 1_000_000*scale
+		if r.IntN(2) == 0 {
+			w.MaxOutOfOrder = 0 // each partition is in order, and one that is behind holds the watermark
+		}
+	case roundTumbling:
+		defs = []window.Definition{{Name: "w0", Kind: window.KindTumbling, Size: 10 * scale}}
+	}
+	tr, err := newTrouble(r, i, defs, w, scale)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.disorder, tr.spoil = kind != roundInOrder, true
+	if err := tr.play(t.Context(), 40+r.IntN(80)); err != nil {
+		t.Fatalf("%v\n%s", err, tr.describe())
+	}
+	want, lateEvents, err := tr.judge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := tr.verify(want, lateEvents)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v\n%s\n%s", err, strings.Join(problems, "\n"), tr.describe())
+	}
+	switch kind {
+	case roundInOrder:
+		if len(lateEvents) > 0 {
+			t.Errorf("%d records are late: %v", len(lateEvents), lateEvents)
+		}
+	case roundTumbling:
+		tr.conserves(t)
+	}
+	return len(lateEvents), len(tr.Log.Records(tr.Pipelines[0].SinkTopic))
+}
+
+// troubledChanges is a round in which the spec changes.
+func troubledChanges(t *testing.T, r *rand.Rand, i *injector) (late, panes int) {
+	t.Helper()
+	c, err := newChanges(r, i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lateEvents, err := c.act(t.Context(), 1+r.IntN(4))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, c.describeAll())
+	}
+	return len(lateEvents), len(c.Log.Records(c.Pipelines[0].SinkTopic))
 }
 
 // conserves checks that each record is in one pane or in the late topic.

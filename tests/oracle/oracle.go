@@ -26,10 +26,21 @@ type Event struct {
 
 // Plan is what the ledger says of one plan.
 type Plan struct {
-	Pipeline   string          `json:"pipeline"`
-	Plan       int64           `json:"plan"`
-	Watermark  *int64          `json:"watermark_ms"`
-	Partitions []PlanPartition `json:"partitions"`
+	Pipeline    string          `json:"pipeline"`
+	Fingerprint string          `json:"fingerprint"`
+	Plan        int64           `json:"plan"`
+	Watermark   *int64          `json:"watermark_ms"`
+	TakesOver   string          `json:"takes_over"` // of a genesis: the group that ended with it
+	EndedBy     string          `json:"ended_by"`   // of the last one of a pipeline
+	Partitions  []PlanPartition `json:"partitions"`
+}
+
+// W is the watermark, event.MinTime before the first plan.
+func (p *Plan) W() event.Time {
+	if p.Watermark == nil {
+		return event.MinTime
+	}
+	return event.Time(*p.Watermark)
 }
 
 // PlanPartition is a partition of a plan.

@@ -33,6 +33,7 @@ type World struct {
 	Clock     event.Time
 	Low       fire.LowFunc
 	Logger    *slog.Logger
+	Nudge     apply.Nudge // what RunFire is told
 
 	Ingest *ingest.Handler
 	Fire   *fire.Handler
@@ -67,6 +68,18 @@ func New(app *spec.App, store statestore.Store, log *memlog.Log, partitions int3
 	return w, nil
 }
 
+// Deploy returns functions of another spec beside those of w, on the same log and store. Their clock is set by itself. The spec
+// names the same topics.
+func (w *World) Deploy(app *spec.App) (*World, error) {
+	pipes, err := settings.Compile(app)
+	if err != nil {
+		return nil, err
+	}
+	n := &World{App: app, Pipelines: pipes, Log: w.Log, Store: w.Store, Clock: w.Clock, Low: w.Low, Logger: w.Logger, tokens: w.tokens + 1<<32}
+	n.Restart()
+	return n, nil
+}
+
 // Restart replaces both functions by new ones that remember nothing.
 func (w *World) Restart() {
 	clock := func() event.Time { return w.Clock }
@@ -85,7 +98,7 @@ func (w *World) token() (t statestore.Token) {
 
 // RunFire runs fire once and returns its first error.
 func (w *World) RunFire(ctx context.Context) error {
-	for _, r := range w.Fire.Run(ctx, apply.Nudge{}) {
+	for _, r := range w.Fire.Run(ctx, w.Nudge) {
 		if r.Err != nil {
 			return r.Err
 		}
