@@ -66,6 +66,7 @@ func TestExitCodes(t *testing.T) {
 		"run, spec that is missing":  {args: []string{"run", "--config", spec + ".none"}, code: 2, says: "--config"},
 		"run, wrong spec":            {args: []string{"run", "--config", wrong}, code: 2, says: "wrong.yaml:5: pipelines[0].windoes: unknown key"},
 		"run, all problems":          {args: []string{"run", "--config", wrong}, code: 2, says: "wrong.yaml:3: processor.parallelism"},
+		"run, take over from nobody": {args: []string{"run", "--take-over"}, code: 2, says: "--take-over needs --brokers"},
 		"run, not built yet":         {args: []string{"run", "--config", later}, code: 2, says: "not supported yet"},
 		"run, spec in the cloud":     {args: []string{"run", "--config", "s3://bucket/spec.yaml"}, code: 2, says: "not supported yet"},
 		"run, config by environment": {args: []string{"run"}, env: []string{"TIDEMARK_CONFIG=" + wrong}, code: 2, says: "windoes"},

@@ -22,6 +22,7 @@ type runCmd struct {
 	Redis        []string `placeholder:"URL" env:"TIDEMARK_REDIS" help:"Redis to keep state in, with --brokers; several URLs with commas are one cluster."`
 	StateDir     string   `placeholder:"DIR" help:"Embedded: where the directory of the state is made, which goes at the end. With --brokers and state in bolt: that directory."`
 	CreateTopics bool     `help:"Create the topics that --brokers do not have."`
+	TakeOver     bool     `help:"With --brokers: take over again from the spec of the same name that took over from this one."`
 	Partitions   int32    `default:"4" help:"Partitions of source topics that are created."`
 
 	Input    string         `placeholder:"FILE.jsonl" help:"Write the records of this file (- is stdin) into the source topics."`
@@ -82,7 +83,7 @@ func (c *runCmd) Run(ctx context.Context, e *env) error {
 	terminal := progress.New(progress.Options{Out: e.Out, Err: e.Err, JSON: e.json, Width: width, Brief: progress.Width(e.Out) > 0, Now: time.Now})
 	e.setLogs(terminal)
 	o := job.Options{
-		App: app, Brokers: c.Brokers, Redis: c.Redis, StateDir: c.StateDir, CreateTopics: c.CreateTopics, Partitions: c.Partitions,
+		App: app, Brokers: c.Brokers, Redis: c.Redis, StateDir: c.StateDir, CreateTopics: c.CreateTopics, TakeOver: c.TakeOver, Partitions: c.Partitions,
 		For: c.For, UntilIdle: c.UntilIdle, Tick: c.Tick, Listen: c.Listen, Terminal: terminal, Logger: e.logger,
 	}
 	if c.Listen == "off" {
@@ -101,6 +102,8 @@ func (c *runCmd) check(app *spec.App, e *env) error {
 		return usage("--redis needs --brokers: without it, broker and state are in this process")
 	case embedded && c.CreateTopics:
 		return usage("--create-topics needs --brokers: the broker in this process always has the topics")
+	case embedded && c.TakeOver:
+		return usage("--take-over needs --brokers: in this process no other spec has run")
 	case !embedded && len(c.Redis) == 0 && app.State.Backend == spec.BackendRedis:
 		return usage("--brokers needs --redis URL too: the spec keeps its state in redis (or set processor.state.backend to bolt or memory)")
 	case !embedded && c.Speed != 0:

@@ -35,6 +35,7 @@ type Options struct {
 	Tick         time.Duration // pause between two looks of fire
 	Listen       string        // address of the status page; empty: none
 	Stalled      time.Duration // with UntilIdle: how long the trigger may bring nothing before fire folds the rest; 0: 10 s
+	TakeOver     bool          // go on where another spec of the same name is now, though it took over from this one before
 	Terminal     *progress.Terminal
 	Logger       *slog.Logger
 }
@@ -116,6 +117,7 @@ func (r *run) all(ctx context.Context) (err error) {
 // start begins everything that goes on by itself.
 func (r *run) start(ctx context.Context) (err error) {
 	r.schedule = newSchedule(r.Tick, r.Logger)
+	r.schedule.takeOver = r.TakeOver
 	r.fire = fire.New(fire.Deps{
 		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Publisher: r.publisher, Clock: settings.Now, Logger: r.Logger, Tick: r.Tick,
 		OnTick: func(reports []fire.Report) { r.board.Reports(reports); r.schedule.looked() },

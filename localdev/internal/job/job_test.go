@@ -44,6 +44,8 @@ type place struct {
 	brokers []string
 	client  *kafkaio.Client
 	dir     string
+
+	takeOver bool
 }
 
 func newPlace(t *testing.T, extra string) *place {
@@ -75,7 +77,7 @@ func (p *place) run(t *testing.T, lines ...string) (string, error) {
 	var out bytes.Buffer
 	err := job.Run(t.Context(), job.Options{
 		App: p.app, Brokers: p.brokers, StateDir: p.dir, CreateTopics: true, Partitions: 2, Feed: job.Feed{Input: input}, UntilIdle: true,
-		For: time.Minute, Tick: 20 * time.Millisecond, Stalled: 500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		For: time.Minute, Tick: 20 * time.Millisecond, Stalled: 500 * time.Millisecond, TakeOver: p.takeOver, Logger: slog.New(slog.DiscardHandler),
 		Terminal: progress.New(progress.Options{Out: &out, Err: &bytes.Buffer{}, Width: func() int { return 0 }, Now: time.Now}),
 	})
 	return out.String(), err
@@ -133,6 +135,34 @@ func TestAHaltedPipelineEndsTheRun(t *testing.T) {
 	}
 	if _, err = p.run(t, event(0, 1000, 1)); !errors.Is(err, fire.ErrHalted) || !strings.Contains(err.Error(), "offsets were deleted") {
 		t.Errorf("got %v, want ErrHalted", err)
+	}
+}
+
+// A changed spec goes on where the old one was; the old one does not come back unless it is told to.
+func TestAChangedSpecTakesOver(t *testing.T) {
+	p := newPlace(t, "")
+	old := p.app
+	if out, err := p.run(t, event(0, 1000, 1), event(1, 1999, 2)); err != nil { // all is closed up to 2000
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var err error
+	if p.app, err = spec.Load(fmt.Appendf(nil, strings.Replace(text, "size: 1s", "size: 4s", 1), ""), "spec.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	// [0, 4000) is the new query's window, and whole.
+	if out, err := p.run(t, event(0, 3000, 4)); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	p.app = old
+	if _, err := p.run(t); !errors.Is(err, fire.ErrHalted) || !strings.Contains(err.Error(), "tidemark run --take-over") {
+		t.Errorf("got %v, want ErrHalted that says what to do", err)
+	}
+	p.takeOver = true
+	if out, err := p.run(t, event(0, 4000, 8)); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if d := cmp.Diff([]string{`{"count":2,"sum":3}`, `{"count":3,"sum":7}`, `{"count":1,"sum":8}`}, p.sums(t)); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
 	}
 }
 

@@ -32,6 +32,7 @@ type schedule struct {
 
 	mu       sync.Mutex
 	pending  *apply.Nudge // what the next invocation is told; nil: nobody asked
+	takeOver bool         // tell invocations to take over, until one has ended well
 	cancel   context.CancelFunc
 	lastTick time.Time // when the running invocation last finished a look
 	stopping bool
@@ -113,6 +114,12 @@ func (s *schedule) invoke(stop context.Context) error {
 	s.mu.Lock()
 	var payload []byte
 	var err error
+	if s.takeOver {
+		if s.pending == nil {
+			s.pending = &apply.Nudge{}
+		}
+		s.pending.TakeOver = true
+	}
 	if s.pending != nil {
 		payload, err = json.Marshal(s.pending)
 	}
@@ -127,6 +134,7 @@ func (s *schedule) invoke(stop context.Context) error {
 	_, err = s.handler.Invoke(ctx, payload)
 	s.mu.Lock()
 	s.cancel = nil
+	s.takeOver = s.takeOver && err != nil
 	s.mu.Unlock()
 	return err
 }
