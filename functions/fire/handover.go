@@ -45,9 +45,9 @@ func (r *runner) kin(ctx context.Context) ([]kin, error) {
 		if g == r.pipe.Group() || !isFingerprint(g[len(prefix):]) {
 			continue
 		}
-		look, cancel := context.WithTimeout(ctx, lookTimeout)
-		plan, err := apply.ReadGroup(look, r.Log, g)
-		waited := look.Err() != nil && ctx.Err() == nil
+		short, cancel := look(ctx)
+		plan, err := apply.ReadGroup(short, r.Log, g)
+		waited := short.Err() != nil && ctx.Err() == nil
 		cancel()
 		switch {
 		case err != nil && waited:

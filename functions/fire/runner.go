@@ -21,8 +21,17 @@ import (
 // maxAttempts bounds how often one run begins a plan again before it leaves the rest to the next tick.
 const maxAttempts = 20
 
-// lookTimeout is how long a look at a committed plan waits for transactions in flight.
+// lookTimeout is how long a look at a committed plan waits for transactions in flight, if the invocation has three times as long.
 const lookTimeout = 2 * time.Second
+
+// look returns a context for that.
+func look(ctx context.Context) (context.Context, context.CancelFunc) {
+	d := lookTimeout
+	if end, ok := ctx.Deadline(); ok {
+		d = min(d, time.Until(end)/3)
+	}
+	return context.WithTimeout(ctx, d)
+}
 
 // runner fires one pipeline.
 type runner struct {
@@ -170,11 +179,11 @@ func (r *runner) committed(ctx context.Context) (*apply.Plan, error) {
 	}
 	// A firer that died with offsets in its transaction makes a stable read wait for the broker's time-out; opening a session
 	// settles that at once. What is in flight under an open session is a hand-over's.
-	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	short, cancel := look(ctx)
 	defer cancel()
-	plan, err := apply.ReadPlan(look, r.Log, r.pipe)
+	plan, err := apply.ReadPlan(short, r.Log, r.pipe)
 	switch {
-	case err != nil && look.Err() != nil && ctx.Err() == nil:
+	case err != nil && short.Err() != nil && ctx.Err() == nil:
 		if r.session == nil {
 			return nil, r.open(ctx)
 		}

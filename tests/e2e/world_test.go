@@ -32,6 +32,7 @@ type cluster struct {
 	rand   *rand.Rand
 	sent   []oracle.Event
 	ends   [partitions]int64
+	stamp  func(at event.Time) event.Time // Kafka's timestamp of a record with an event time
 }
 
 // seed is printed by every test that uses it, and can be set.
@@ -75,6 +76,7 @@ pipelines:
     late: {topic: late-%s}
 `, bound.Milliseconds(), name, name, name, name, windows, name)
 	c := &cluster{t: t, client: client, config: filepath.Join(t.TempDir(), "spec.yaml"), rand: rand.New(rand.NewPCG(seed(t), 1))}
+	c.stamp = func(event.Time) event.Time { return event.FromGo(time.Now()) }
 	if c.app, err = spec.Load([]byte(yaml), "spec.yaml"); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +125,7 @@ func (c *cluster) add(messages *[]kafkaio.Message, p int32, at event.Time, key s
 	topic := c.pipeline().Topics[0]
 	v := float64(c.rand.IntN(100_000)) / 100
 	*messages = append(*messages, kafkaio.Message{
-		Topic: topic, Partition: p, Key: []byte(key), Value: fmt.Appendf(nil, `{"t":%d,"v":%v}`, at, v), Timestamp: event.FromGo(time.Now()),
+		Topic: topic, Partition: p, Key: []byte(key), Value: fmt.Appendf(nil, `{"t":%d,"v":%v}`, at, v), Timestamp: c.stamp(at),
 	})
 	c.sent = append(c.sent, oracle.Event{TopicPartition: event.TopicPartition{Topic: topic, Partition: p}, Offset: c.ends[p], Time: at, Key: key, Value: v})
 	c.ends[p]++
