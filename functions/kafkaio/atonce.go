@@ -52,10 +52,11 @@ type atOnce struct {
 	member  *member // nil where the cluster has no members with an id of their own
 	commits *writes
 
-	state    txnState
-	produced int
-	groups   []string // in the order of their first commit
-	offsets  map[string]map[event.TopicPartition]OffsetCommit
+	state     txnState
+	committed bool // offsets of the group that it is a member of
+	produced  int
+	groups    []string // in the order of their first commit
+	offsets   map[string]map[event.TopicPartition]OffsetCommit
 }
 
 // member is a session's membership of its group.
@@ -303,7 +304,7 @@ func (s *atOnce) commit(ctx context.Context, group string) error {
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
 	if s.member != nil && group == s.id {
-		s.member.seen = time.Now()
+		s.member.seen, s.committed = time.Now(), true
 	}
 	got, err := s.owner.Group(ctx, group)
 	if err != nil {
@@ -358,16 +359,17 @@ func commitOnce(ctx context.Context, cl *kgo.Client, req *kmsg.OffsetCommitReque
 	return nil
 }
 
-// Close implements Session. It takes up to 2 s if the broker cannot be reached.
+// Close implements Session. It takes up to 2 s if the broker cannot be reached. A session that has committed stays a member until
+// the next one replaces it, or the coordinator forgets it: an empty group is one whose next member has to wait.
 func (s *atOnce) Close() {
-	if s.member != nil && s.state != txnLost {
+	if s.member != nil && s.state != txnLost && !s.committed {
 		s.leave()
 	}
 	s.state, s.member = txnLost, nil
 	s.kgo.Close()
 }
 
-// leave ends the membership, so that the next session need not replace it. An error changes nothing: it ends by itself.
+// leave ends the membership, so that who is no member can commit for the group. An error changes nothing: it ends by itself.
 func (s *atOnce) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
