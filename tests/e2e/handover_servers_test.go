@@ -46,7 +46,7 @@ func (c *cluster) rewrite(name string, oldNew ...string) {
 // succeed deploys functions of the cluster's spec beside those of d, whose trigger they go on with. What stays of d goes on too,
 // without anybody looking at its answers, until stop.
 func (d *deployment) succeed(ctx context.Context, redis string) (n *deployment, stop func()) {
-	n = deploy(d.t, d.cluster, redis)
+	n = deploy(d.t, d.cluster, redis) //nolint:contextcheck // the functions live as long as the test
 	n.position, n.kills = d.position, d.kills
 	payload, _ := d.batch(ctx, 100)
 	ctx, cancel := context.WithCancel(ctx)
@@ -92,7 +92,7 @@ func TestChangedFunctionsTakeOver(t *testing.T) {
 	play := func(d *deployment) {
 		t.Helper()
 		for range rounds {
-			d.produce(perRound, from.Add(event.Span(played*perRound*5)), 5, 400, 0, 0)
+			d.produce(perRound, from.Add(event.Span(played*perRound*5)), 5, 400, 0, 0) //nolint:contextcheck // it has the test's own
 			played++
 			d.deliver(ctx, 60, time.Duration(500+c.rand.IntN(12_000))*time.Microsecond)
 			d.runFire(ctx, time.Duration(10+c.rand.IntN(400))*time.Millisecond)
