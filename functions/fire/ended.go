@@ -39,13 +39,13 @@ func (r *runner) ended(ctx context.Context, all []kafkaio.Partition, plan *apply
 	successor := strings.Join(names, ", ")
 	switch {
 	case len(live) == 0:
-		return fmt.Errorf("the group %s has ended, and there is no plan of a pipeline that took over from it: start a new pipeline under another name, "+
-			"or delete the group to begin anew: %w", r.pipe.Group(), ErrHalted)
+		return halted("the group %s has ended, and there is no plan of a pipeline that took over from it: start a new pipeline under another name, "+
+			"or delete the group to begin anew", r.pipe.Group())
 	case req.nudge.TakeOver:
 		return r.takeOver(ctx, all, live, req)
 	case !r.lived:
-		return fmt.Errorf("the group %s has ended: %s took over. To go on with this spec from there, invoke fire with {\"takeover\": true}, or "+
-			"`tidemark run --take-over`; else remove these functions: %w", r.pipe.Group(), successor, ErrHalted)
+		return halted("the group %s has ended: %s took over. To go on with this spec from there, invoke fire with {\"takeover\": true}, or "+
+			"`tidemark run --take-over`; else remove these functions", r.pipe.Group(), successor)
 	}
 	r.Logger.InfoContext(ctx, "pipeline has ended, another one took over: nothing is done", "pipeline", r.pipe.Name, "group", r.pipe.Group(), "successor", successor)
 	r.told = true

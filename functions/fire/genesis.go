@@ -31,8 +31,8 @@ func (r *runner) partitions(ctx context.Context, all []kafkaio.Partition, plan *
 			continue
 		}
 		if base.TopicID != p.TopicID {
-			return nil, fmt.Errorf("%s/%d: the topic was deleted and made anew since plan %d; its offsets mean other records now; "+
-				"start a new pipeline under another name, or delete the group %s: %w", p.Topic, p.TopicPartition.Partition, plan.Number, r.pipe.Group(), ErrHalted)
+			return nil, halted("%s/%d: the topic was deleted and made anew since plan %d; its offsets mean other records now; "+
+				"start a new pipeline under another name", p.Topic, p.TopicPartition.Partition, plan.Number)
 		}
 		parts = append(parts, &partition{Partition: p, slot: apply.SlotID(r.pipe, p), base: base})
 	}
@@ -96,14 +96,17 @@ func (r *runner) starts(ctx context.Context, missing []kafkaio.Partition, req re
 
 // genesis commits the offsets from which partitions are folded. Nothing is folded before.
 func (r *runner) genesis(ctx context.Context, begin []start, plan *apply.Plan) error {
+	if err := r.strangers(ctx, begin, plan); err != nil {
+		return err
+	}
 	for _, s := range begin {
 		slot := apply.SlotID(r.pipe, s.Partition)
 		if _, err := r.Store.Load(ctx, slot); !errors.Is(err, statestore.ErrNoSlot) {
 			if err != nil && !errors.Is(err, statestore.ErrFormat) { // a damaged slot is one, too
 				return fmt.Errorf("genesis of %s: %w", slot, err)
 			}
-			return fmt.Errorf("%s has state, but the group %s has no offset for it: its offsets were deleted or have expired; "+
-				"restore them, or drop the state to begin again: %w", slot, r.pipe.Group(), ErrHalted)
+			return halted("%s has state, but the group %s has no offset for it: its offsets were deleted or have expired; "+
+				"restore them, or drop the state to begin again", slot, r.pipe.Group())
 		}
 	}
 	next, offsets, record, err := r.begin(begin, plan, "genesis", "")
@@ -119,6 +122,29 @@ func (r *runner) genesis(ctx context.Context, begin []start, plan *apply.Plan) e
 		r.closeSession()
 	}
 	return errAgain
+}
+
+// strangers halts on state of a topic that the pipeline has no more: a broker forgets the offsets of a topic that is deleted, so
+// that one which was made anew under its name looks as if nobody had ever read it.
+func (r *runner) strangers(ctx context.Context, begin []start, plan *apply.Plan) error {
+	ids := map[[16]byte]bool{}
+	for _, b := range plan.Partitions {
+		ids[b.TopicID] = true
+	}
+	for _, s := range begin {
+		ids[s.TopicID] = true
+	}
+	slots, err := r.Store.Slots(ctx, r.pipe.ID())
+	if err != nil {
+		return fmt.Errorf("state before the genesis: %w", err)
+	}
+	for _, slot := range slots {
+		if !ids[slot.TopicID] {
+			return halted("the pipeline has state of a topic with the id %x, but %s is another one now: it was deleted and made anew, and its offsets mean "+
+				"other records; start a new pipeline under another name, or drop the state to begin again", slot.TopicID, begin[0].Topic)
+		}
+	}
+	return nil
 }
 
 // begin makes the genesis of partitions that carries the number and the watermark of a plan: what is committed, and the record

@@ -195,14 +195,14 @@ func (r *runner) inherit(ctx context.Context, all []kafkaio.Partition, old *appl
 			continue
 		}
 		if base.TopicID != p.TopicID {
-			return nil, fmt.Errorf("%s/%d: the topic was deleted and made anew since plan %d of the pipeline to take over from; its offsets mean "+
-				"other records now; start a new pipeline under another name: %w", p.Topic, p.TopicPartition.Partition, old.Number, ErrHalted)
+			return nil, halted("%s/%d: the topic was deleted and made anew since plan %d of the pipeline to take over from; its offsets mean "+
+				"other records now; start a new pipeline under another name", p.Topic, p.TopicPartition.Partition, old.Number)
 		}
 		tps = append(tps, p.TopicPartition)
 		begin = append(begin, start{Partition: p, offset: base.Offset, takenOver: true, replayFrom: base.ReplayFrom, maxTime: base.MaxTime})
 	}
 	if len(tps) > 0 {
-		if err := r.replayFrom(ctx, begin, tps, old.Watermark); err != nil {
+		if err := r.replayFrom(ctx, begin, tps, old.Watermark, req); err != nil {
 			return nil, err
 		}
 	}
@@ -212,7 +212,7 @@ func (r *runner) inherit(ctx context.Context, all []kafkaio.Partition, old *appl
 
 // replayFrom lowers the offsets from which slots are folded to where the windows that are open at w begin, but not below the
 // start of the log.
-func (r *runner) replayFrom(ctx context.Context, begin []start, tps []event.TopicPartition, w event.Time) error {
+func (r *runner) replayFrom(ctx context.Context, begin []start, tps []event.TopicPartition, w event.Time, req request) error {
 	bounds, err := r.Log.Offsets(ctx, tps)
 	if err != nil {
 		return fmt.Errorf("bounds of the log: %w", err)
@@ -226,6 +226,11 @@ func (r *runner) replayFrom(ctx context.Context, begin []start, tps []event.Topi
 	}
 	for i := range begin {
 		s, first := &begin[i], bounds[begin[i].TopicPartition].Start
+		if s.replayFrom < first && !req.nudge.TakeOver {
+			return halted("%s/%d: open windows of the pipeline to take over from begin at offset %d, but the log begins at %d: the changed query "+
+				"cannot fold them whole. Go back to the spec before until they have closed, or invoke fire with {\"takeover\": true}, or "+
+				"`tidemark run --take-over`, to do without these records", s.Topic, s.TopicPartition.Partition, s.replayFrom, first)
+		}
 		if o, ok := at[s.TopicPartition]; ok {
 			s.truncated = first > 0 && o <= first && reach != event.MinTime
 			s.replayFrom = min(s.replayFrom, o)

@@ -149,8 +149,8 @@ func (r *runner) fit(ctx context.Context, p *partition, b *apply.Base, next *app
 		b.RefusedAt.Offsets = append(b.RefusedAt.Offsets, at.Offset)
 	}
 	if n := len(pipeline.AppendCommitment(nil, &b.Commitment)); n > pipeline.MaxMetadata {
-		return fmt.Errorf("plan %d: metadata of %s/%d has %d bytes, a broker takes %d: %w", next.Number, p.Topic, p.TopicPartition.Partition,
-			n, pipeline.MaxMetadata, ErrHalted)
+		return halted("plan %d: metadata of %s/%d has %d bytes, a broker takes %d; start a new pipeline under another name", next.Number, p.Topic,
+			p.TopicPartition.Partition, n, pipeline.MaxMetadata)
 	}
 	return nil
 }

@@ -249,11 +249,12 @@ func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.P
 		p.offsets = offsets[p.TopicPartition]
 		switch applied := p.status.Applied; {
 		case p.offsets.Start > applied:
-			return fmt.Errorf("%s/%d: the log begins at offset %d, but the state needs it from %d: records were removed before they were folded "+
-				"(retention is too short); %w", p.Topic, p.TopicPartition.Partition, p.offsets.Start, applied, ErrHalted)
+			return halted("%s/%d: the log begins at offset %d, but the state needs it from %d: records were removed before they were folded; "+
+				"they are lost to this pipeline: lengthen the topic's retention, and start a new pipeline under another name", p.Topic,
+				p.TopicPartition.Partition, p.offsets.Start, applied)
 		case p.offsets.End < applied:
-			return fmt.Errorf("%s/%d: the log ends at offset %d, but the state has it up to %d: the broker lost records, or the topic was made anew; %w",
-				p.Topic, p.TopicPartition.Partition, p.offsets.End, applied, ErrHalted)
+			return halted("%s/%d: the log ends at offset %d, but the state has it up to %d: the broker lost records, which results have; bring "+
+				"them back, or start a new pipeline under another name", p.Topic, p.TopicPartition.Partition, p.offsets.End, applied)
 		}
 	}
 	return nil

@@ -11,6 +11,15 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
 
+// halt is a reason to halt. It is the innermost error, so that each reason is a cause of its own.
+type halt struct{ reason string }
+
+func (h *halt) Error() string        { return ErrHalted.Error() + ": " + h.reason }
+func (h *halt) Is(target error) bool { return target == ErrHalted }
+
+// halted returns an error that is ErrHalted. The text says what was found and what to do.
+func halted(format string, args ...any) error { return &halt{fmt.Sprintf(format, args...)} }
+
 // tell is the one place where fire logs why pipelines were not fired: a line for each cause, and for each only once while told
 // lasts, however many pipelines and partitions met it. What only came of the deadline is not worth a line.
 func (h *Handler) tell(ctx context.Context, reports []Report, told map[string]bool) {

@@ -157,6 +157,10 @@ func (w *witness) Commit(ctx context.Context, id statestore.Slot, c statestore.C
 
 // The other methods go to the current store.
 
+func (w *witness) Slots(ctx context.Context, pipeline string) ([]statestore.Slot, error) {
+	return w.current.Load().Slots(ctx, pipeline)
+}
+
 func (w *witness) Load(ctx context.Context, id statestore.Slot) (statestore.Meta, error) {
 	return w.current.Load().Load(ctx, id)
 }

@@ -3,7 +3,6 @@ package simulation
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 
@@ -183,7 +182,6 @@ func New(seed uint64) Scenario {
 		Seed: seed, Bound: pick[event.Span](r, 0, 0, 0, unit), Idle: never, Buffer: pick(r, 1, 2, 3, 1000), CompactAfter: pick(r, 1, 1, 2, 256),
 		Faults: pick(r, 0, 1, 1, 2, 2, 3, 6), Kills: pick(r, 0, 1, 1, 2, 4), Firers: pick(r, 1, 2, 2, 3), Ingesters: pick(r, 1, 2, 2, 3), Steps: 80 + r.IntN(200),
 		StoreFaults: r.IntN(2) > 0, CallFaults: r.IntN(3) == 0, Drops: r.IntN(3) == 0, InOrder: r.IntN(4) == 0, NoMarkers: r.IntN(2) == 0, SingleUse: r.IntN(3) == 0, Holes: r.IntN(2) == 0,
-		AtOnce:       os.Getenv("ATONCE") != "",
 		EmitInterval: pick[event.Span](r, 0, 0, 1, 20*unit),
 	}
 	if !sc.InOrder && r.IntN(3) == 0 {

@@ -16,6 +16,7 @@ import (
 // cell is one slot of the store, which goes back or disappears for itself: each slot may be on a node of its own.
 type cell struct {
 	snapshot
+	id      statestore.Slot
 	name    string
 	history []snapshot // after each change, oldest first
 }
@@ -39,7 +40,7 @@ func (s *Sim) cell(id statestore.Slot) *cell {
 	id.Topic = "events"
 	c := s.cells[id]
 	if c == nil {
-		c = &cell{name: where(id), snapshot: snapshot{mem: memstore.New()}}
+		c = &cell{id: id, name: where(id), snapshot: snapshot{mem: memstore.New()}}
 		s.cells[id] = c
 	}
 	return c
@@ -175,6 +176,19 @@ func (st *simStore) Sweep(ctx context.Context, id statestore.Slot, w statestore.
 		c.keep()
 		return nil
 	})
+}
+
+// Slots implements statestore.Store.
+func (st *simStore) Slots(ctx context.Context, pipeline string) (out []statestore.Slot, err error) {
+	err = st.s.step(ctx, st.a, "Slots", "", func() error {
+		for _, c := range st.s.stored() {
+			if _, err := c.mem.Load(ctx, c.id); err == nil && c.id.Pipeline == pipeline {
+				out = append(out, c.id)
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // Drop implements statestore.Store.
