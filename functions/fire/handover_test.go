@@ -171,6 +171,19 @@ func TestASuccessorGoesOnWhereTheLastPlanEnded(t *testing.T) {
 	}
 }
 
+// Without transactions the offsets of the two groups are committed one after the other; else it is the same.
+func TestASuccessorGoesOnWithoutTransactions(t *testing.T) {
+	a := started(t, memlog.Options{NoTransactions: true})
+	b := a.deploy(t, twenty)
+	b.run(t)
+	b.goOn(t, 25)
+	a.goOn(t, 26)
+	if got, want := b.results(t), "0 on_time 2, 0 on_time 3"; got != want || !a.plan(t).Ended {
+		t.Errorf("got %q, want %q; old plan %+v", got, want, a.plan(t))
+	}
+	b.books(t)
+}
+
 // What the new query needs of the log is replayed, and no more: the old one's open windows, and its own longest one.
 func TestReplayBeginsWhereOpenWindowsOfBothQueriesDo(t *testing.T) {
 	for name, c := range map[string]struct {
