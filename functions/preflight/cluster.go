@@ -157,13 +157,12 @@ func (c *check) position(ctx context.Context, p *pipeline.Pipeline) error {
 	if err != nil {
 		return err
 	}
+	var unknown []kafkaio.Partition
 	for _, part := range parts {
 		at := fmt.Sprintf("%s/%d", part.Topic, part.TopicPartition.Partition)
 		com, ok := committed[part.TopicPartition]
 		if !ok {
-			if err := c.forgotten(ctx, p, part, at); err != nil {
-				return err
-			}
+			unknown = append(unknown, part)
 			continue
 		}
 		m, err := pipeline.DecodeCommitment(com.Metadata)
@@ -174,7 +173,7 @@ func (c *check) position(ctx context.Context, p *pipeline.Pipeline) error {
 			c.committed(p, part, at, com.Offset, m, bounds[part.TopicPartition])
 		}
 	}
-	return nil
+	return c.forgotten(ctx, p, parts, unknown)
 }
 
 // committed compares one partition's commitment with its log.
@@ -182,29 +181,45 @@ func (c *check) committed(p *pipeline.Pipeline, part kafkaio.Partition, at strin
 	switch {
 	case m.TopicID != part.TopicID:
 		c.add(Error, CheckTopicID, at, fmt.Sprintf("the topic was deleted and made anew since plan %d of pipeline %s: its offsets mean other records now, and fire halts", m.Plan, p.Name),
-			"give the pipeline another name; or delete the group "+p.Group()+" (kafka-consumer-groups.sh --delete --group), and it begins anew")
+			"give the pipeline another name, and it begins anew")
 	case log.End < offset:
 		c.add(Error, CheckLog, at, fmt.Sprintf("the log ends at offset %d, but plan %d of pipeline %s has it up to %d: the brokers lost records, and fire halts", log.End, m.Plan, p.Name, offset),
-			"find out which records were lost; then give the pipeline another name, or delete the group "+p.Group()+" and the pipeline's state, and it begins anew")
+			"bring the records back; or give the pipeline another name, and it begins anew")
 	case log.Start > m.ReplayFrom:
 		what := fmt.Sprintf("the log begins at offset %d, but state that is lost would have to be rebuilt from %d (plan %d of pipeline %s)", log.Start, m.ReplayFrom, m.Plan, p.Name)
 		c.add(Error, CheckLog, at, what, "lengthen the retention now; as long as the state store forgets nothing, results stay right, and a few plans on it can be rebuilt again")
 	}
 }
 
-// forgotten looks whether there is state of a partition that the group knows nothing of.
-func (c *check) forgotten(ctx context.Context, p *pipeline.Pipeline, part kafkaio.Partition, at string) error {
-	if c.Store == nil {
+// forgotten looks whether there is state of partitions that the group knows nothing of, or of topics that are no more: a broker
+// forgets the offsets of a topic that is deleted.
+func (c *check) forgotten(ctx context.Context, p *pipeline.Pipeline, parts, unknown []kafkaio.Partition) error {
+	if c.Store == nil || len(unknown) == 0 {
 		return nil
 	}
-	_, err := c.Store.Load(ctx, apply.SlotID(p, part))
-	if errors.Is(err, statestore.ErrNoSlot) {
-		return nil
+	for _, part := range unknown {
+		_, err := c.Store.Load(ctx, apply.SlotID(p, part))
+		if errors.Is(err, statestore.ErrNoSlot) {
+			continue
+		}
+		if err != nil && !errors.Is(err, statestore.ErrFormat) { // a damaged slot is one, too
+			return err
+		}
+		c.add(Error, CheckGroupOffsets, fmt.Sprintf("%s/%d", part.Topic, part.TopicPartition.Partition),
+			fmt.Sprintf("there is state of pipeline %s, but its group %s has no offset: they were deleted, or have expired, and fire halts", p.Name, p.Group()),
+			"reset the group's offsets from a backup with their metadata; or give the pipeline another name (or drop the state), and it begins anew")
 	}
+	slots, err := c.Store.Slots(ctx, p.ID())
 	if err != nil {
 		return err
 	}
-	c.add(Error, CheckGroupOffsets, at, fmt.Sprintf("there is state of pipeline %s, but its group %s has no offset: they were deleted, or have expired, and fire halts", p.Name, p.Group()),
-		"reset the group's offsets from a backup with their metadata; or drop the state (or give the pipeline another name), and it begins anew")
+	for _, slot := range slots {
+		if slices.ContainsFunc(parts, func(part kafkaio.Partition) bool { return part.TopicID == slot.TopicID }) {
+			continue
+		}
+		c.add(Error, CheckTopicID, unknown[0].Topic, fmt.Sprintf("there is state of pipeline %s for a topic with the id %x, which is no more: the topic was deleted and made anew, "+
+			"its offsets mean other records now, and fire halts", p.Name, slot.TopicID), "give the pipeline another name (or drop the state), and it begins anew")
+		return nil
+	}
 	return nil
 }

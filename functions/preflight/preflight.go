@@ -108,6 +108,7 @@ type Cluster interface {
 // Slots is what is asked of the state store about the state that is there.
 type Slots interface {
 	Load(ctx context.Context, id statestore.Slot) (statestore.Meta, error)
+	Slots(ctx context.Context, pipeline string) ([]statestore.Slot, error)
 }
 
 // Servers is what is asked of the servers of a state store; redisstore.Store is one.

@@ -121,6 +121,7 @@ func (c *cluster) TryTransaction(_ context.Context, t kafkaio.Trial) (int16, err
 // store is a state store that says what a test wants it to.
 type store struct {
 	has   bool
+	slots []statestore.Slot
 	facts []redisstore.Facts
 	err   error
 }
@@ -131,6 +132,8 @@ func (s *store) Load(context.Context, statestore.Slot) (statestore.Meta, error) 
 	}
 	return statestore.Meta{}, statestore.ErrNoSlot
 }
+
+func (s *store) Slots(context.Context, string) ([]statestore.Slot, error) { return s.slots, nil }
 
 func (s *store) Inspect(context.Context) ([]redisstore.Facts, error) { return s.facts, s.err }
 
@@ -211,11 +214,14 @@ var cases = []struct {
 	}, Error, CheckTopicID, "made anew since plan 3", "another name"},
 	{"the log ends before the plan", func(w *world) {
 		w.commit(91, pipeline.Commitment{Plan: 3, TopicID: [16]byte{1}, ReplayFrom: 40})
-	}, Error, CheckLog, "ends at offset 90", "which records were lost"},
+	}, Error, CheckLog, "ends at offset 90", "bring the records back"},
 	{"a rebuild is impossible", func(w *world) {
 		w.commit(50, pipeline.Commitment{Plan: 3, TopicID: [16]byte{1}, ReplayFrom: 4})
 	}, Error, CheckLog, "begins at offset 5", "lengthen the retention"},
-	{"the group forgot", func(w *world) { w.has = true }, Error, CheckGroupOffsets, "has no offset", "drop the state"},
+	{"the topic is another, and its offsets went with it", func(w *world) {
+		w.slots = []statestore.Slot{{TopicID: [16]byte{1}}, {TopicID: [16]byte{2}}}
+	}, Error, CheckTopicID, "a topic with the id 02", "another name"},
+	{"the group forgot", func(w *world) { w.has = true }, Error, CheckGroupOffsets, "has no offset", "another name (or drop the state)"},
 	{"the group may not be read", func(w *world) { w.groupErr = denied(kerr.GroupAuthorizationFailed) }, Error, CheckGroupOffsets, "cannot be read", "READ and DESCRIBE on groups"},
 	{"the group cannot be read", func(w *world) { w.groupErr = errors.New("boom") }, Warning, CheckGroupOffsets, "boom", "see what"},
 	{"the store evicts", func(w *world) { w.facts[0].Policy = "allkeys-lru" }, Error, CheckStore, "allkeys-lru", "noeviction"},
