@@ -61,6 +61,7 @@ type exports struct {
 	target   checkpoint.Target
 	place    string
 	every    time.Duration
+	newest   time.Time // when the newest checkpoint was made; zero: there is none
 	terminal *progress.Terminal
 	logger   *slog.Logger
 }
@@ -100,8 +101,8 @@ func (e *exports) slots(ctx context.Context) ([]statestore.Slot, error) {
 	return out, nil
 }
 
-// save makes a checkpoint. That it fails is worth a warning, and no more: the log has everything.
-func (e *exports) save(ctx context.Context) {
+// save makes a checkpoint, and reports whether it did. That it fails is worth a warning, and no more: the log has everything.
+func (e *exports) save(ctx context.Context) bool {
 	began := time.Now()
 	slots, err := e.slots(ctx)
 	var s checkpoint.Saved
@@ -117,19 +118,32 @@ func (e *exports) save(ctx context.Context) {
 	default:
 		e.logger.Info("checkpoint made", "path", s.Path, "slots", s.Slots, "deltas", s.Deltas, "bytes", s.Bytes, "took", time.Since(began).String())
 	}
+	if err != nil {
+		return false
+	}
+	e.newest = began
+	return true
 }
 
-// run makes a checkpoint every interval until ctx ends, one at a time.
+// run makes a checkpoint whenever the newest one is an interval old, until ctx ends, one at a time. One that could not be made is
+// tried again a tenth of the interval later.
 func (e *exports) run(ctx context.Context) {
-	tick := time.NewTicker(e.every)
-	defer tick.Stop()
+	timer := time.NewTimer(e.every)
+	defer timer.Stop()
+	if !e.newest.IsZero() {
+		timer.Reset(max(0, e.every-time.Since(e.newest)))
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			e.save(ctx)
+		case <-timer.C:
 		}
+		pause := e.every
+		if !e.save(ctx) {
+			pause /= 10
+		}
+		timer.Reset(pause)
 	}
 }
 
@@ -165,6 +179,7 @@ func (e *exports) restore(ctx context.Context) error {
 		e.logger.Warn("the checkpoint was not imported, or not all of it: the log rebuilds the rest", "error", err)
 		return nil
 	}
+	e.newest = r.Header.Created()
 	e.terminal.Note("%s", found.tell(r))
 	if found.earlier > 0 {
 		// A later start must not take it for one of the pipeline that begins now: a newer one comes in its place at once.
@@ -255,7 +270,7 @@ func (k *known) wants(slot statestore.Slot, m statestore.Meta) bool {
 	case m.HasCut(base.Token):
 		return true
 	}
-	adopted := !k.sessions[slot.Pipeline] && m.Applied <= base.Offset && m.Top.Watermark <= base.Watermark
+	adopted := !k.sessions[slot.Pipeline] && !base.TakenOver && m.Applied <= base.Offset && m.Top.Watermark <= base.Watermark
 	if !adopted || m.Applied <= base.ReplayFrom {
 		k.behind++
 		return false
