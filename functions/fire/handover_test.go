@@ -184,6 +184,24 @@ func TestASuccessorGoesOnWithoutTransactions(t *testing.T) {
 	b.books(t)
 }
 
+// Metadata that is as long as it may be takes no longer time of the end: what only a restore needs goes then.
+func TestThereIsRoomForTheEnd(t *testing.T) {
+	a := started(t, memlog.Options{})
+	base := a.plan(t).Partitions[source]
+	for o := int64(0); len(pipeline.AppendCommitment(nil, &base.Commitment)) <= pipeline.MaxMetadata-2; o++ {
+		base.Refused = append(base.Refused, pipeline.Refusal{Offset: o})
+	}
+	meta := string(pipeline.AppendCommitment(nil, &base.Commitment))
+	a.log.SetGroup(a.pipe.Group(), map[event.TopicPartition]kafkaio.Committed{source: {Offset: base.Offset, Metadata: meta}})
+	b := a.deploy(t, twenty)
+	b.now = 1_700_000_000_000
+	b.restart()
+	b.run(t)
+	if got := a.plan(t); !got.Ended || got.At != b.now || got.Partitions[source].Refused != nil || got.Partitions[source].Offset != base.Offset {
+		t.Errorf("the end, with %d bytes of metadata before, is %+v", len(meta), got)
+	}
+}
+
 // What the new query needs of the log is replayed, and no more: the old one's open windows, and its own longest one.
 func TestReplayBeginsWhereOpenWindowsOfBothQueriesDo(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -211,6 +229,23 @@ func TestReplayBeginsWhereOpenWindowsOfBothQueriesDo(t *testing.T) {
 				t.Errorf("replay from %d, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+func TestWhatCannotBeFoldedWholeIsTakenOverOnlyIfOneIsToldTo(t *testing.T) {
+	a := started(t, memlog.Options{})
+	if err := a.log.Truncate(source, 2); err != nil { // the batch of the open window began at offset 0
+		t.Fatal(err)
+	}
+	b := a.deploy(t, twenty)
+	if err := b.fails(t); !errors.Is(err, fire.ErrHalted) || !strings.Contains(err.Error(), "begin at offset 0, but the log begins at 2") {
+		t.Errorf("%v, want a halt that names the offsets", err)
+	}
+	if a.plan(t).Ended {
+		t.Error("the pipeline before has ended, without a successor")
+	}
+	if r := b.fire.Run(t.Context(), apply.Nudge{TakeOver: true})[0]; r.Err != nil || !a.plan(t).Ended {
+		t.Errorf("told to take over: %v", r.Err)
 	}
 }
 
