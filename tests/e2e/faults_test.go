@@ -31,7 +31,7 @@ func faultPoints() []string {
 	points := []string{memlog.OpClose + ":before"} // what comes after closing, closing cannot tell
 	for _, op := range []string{
 		memlog.OpPartitions, memlog.OpOffsets, memlog.OpRead, memlog.OpGroup, memlog.OpOpen, memlog.OpBegin, memlog.OpProduce, memlog.OpCommit,
-		memlog.OpEnd, memlog.OpGroups, memlog.OpOffsetsAt, "Load", "Status", "Restore", "Commit", "Raise", "Index", "Read", "Sweep", "Drop",
+		memlog.OpEnd, memlog.OpGroups, memlog.OpOffsetsAt, "Load", "Status", "Restore", "Commit", "Raise", "Index", "Read", "Sweep", "Drop", "Slots",
 	} {
 		points = append(points, op+":before", op+":after")
 	}
