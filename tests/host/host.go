@@ -51,7 +51,6 @@ type Function struct {
 	mu      sync.Mutex
 	proc    *process
 	busy    bool // an invocation is under way
-	starts  int
 	closing bool
 	log     tail
 }
@@ -83,9 +82,6 @@ type result struct {
 	err  error
 }
 
-// Name returns the function's name.
-func (f *Function) Name() string { return f.opts.Name }
-
 // Log returns the end of what the function has written, over all of its processes.
 func (f *Function) Log() string { return f.log.String() }
 
@@ -104,13 +100,6 @@ func (f *Function) Pid() int {
 		return 0
 	}
 	return f.proc.cmd.Process.Pid
-}
-
-// Starts returns how many processes were started.
-func (f *Function) Starts() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.starts
 }
 
 // Kill ends the process with SIGKILL and returns when it has gone. It reports whether that ended an invocation; without a
@@ -183,7 +172,7 @@ func (f *Function) begin(ctx context.Context) (*process, error) {
 		if err != nil {
 			return nil, fmt.Errorf("start %s: %w", f.opts.Name, err)
 		}
-		f.proc, f.starts = p, f.starts+1
+		f.proc = p
 	}
 	f.busy = true
 	return f.proc, nil
