@@ -35,7 +35,7 @@ func TestKilledFunctionsAndServersLoseAndDoubleNothing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	report, err := Run(ctx, Options{
-		Root: root, Out: testLog{t}, Seed: seed, Stages: 2, Kills: 44, Failovers: 3, Flushes: 1, Bounces: 2, Vanished: 1, Rebuild: 100_000, Deadline: 5 * time.Second,
+		Root: root, Out: testLog{t}, Seed: seed, Stages: 2, Kills: 44, Failovers: 3, Flushes: 1, Bounces: 2, Vanished: 1, Rebuild: 100_000, Deadline: 2300 * time.Millisecond,
 		EssentialOnly: true,
 	})
 	if err != nil {

@@ -8,7 +8,8 @@
 // what makes a call likely is done meanwhile: slots vanish, the trigger drops batches, processes are recycled. A run prints how
 // many kills fell at each call; none may be 0.
 //
-// A run is a number of stages. Each is an app with pipelines of its own (mixes.go), from its first record to its last result.
+// A run is a number of stages. Each is an app with pipelines of its own (mixes.go), from its first record to its last result; every
+// third one has the cluster at transaction.version 1, where a producer adds partitions and offsets to a transaction by itself.
 // Records are produced all the time, out of order; a trigger delivers them, some twice, some twice at once, some not at all;
 // fire is invoked over and over, sometimes twice at once. Meanwhile one fault follows another (faults.go):
 //

@@ -258,19 +258,44 @@ func (s *stage) bounce(ctx context.Context) error {
 	return nil
 }
 
-// script draws the order of faults, and returns what does them. Now and then it waits until every pipeline has made a plan.
-func script(plan []fault) func(context.Context, *stage) error {
-	return func(ctx context.Context, s *stage) error {
-		unreachable := map[point]bool{}
+// beginnings are the calls of a genesis; the first is made at no other time.
+var beginnings = []string{"SCAN", "InitProducerID", "Produce", "TxnOffsetCommit", "EndTxn"}
+
+// killAtGenesis lays a trap for the first plans of all, before anything runs.
+func (s *stage) killAtGenesis() {
+	p, ok := s.table.next(s.rand, func(p point) bool { return p.function != fire || !slices.Contains(beginnings, p.call) })
+	if ok {
+		s.genesis = s.lay(p, 0)
+	}
+}
+
+// unreachable are the points that this stage does not come to.
+func (s *stage) unreachable() map[point]bool {
+	out := map[point]bool{}
+	for _, w := range []when{before, after} {
+		out[point{fire, redisServer, beginnings[0], w}] = true
+		// Refused offsets are read back where a session refused any.
 		if !slices.ContainsFunc(s.app.queries, func(q query) bool { return q == strictSession }) {
-			// Refused offsets are read back where a session refused any.
-			for _, w := range []when{before, after} {
-				unreachable[point{ingest, redisServer, "Read", w}] = true
+			out[point{ingest, redisServer, "Read", w}] = true
+		}
+		if s.version >= implicit {
+			for _, call := range []string{"AddPartitionsToTxn", "AddOffsetsToTxn"} {
+				out[point{fire, kafkaServer, call, w}] = true
+				out[point{fire, kafkaServer, call + trial, w}] = true
 			}
 		}
+	}
+	return out
+}
+
+// script does faults one after the other, once every pipeline has begun. Now and then it waits until every pipeline has made a plan.
+func script(plan []fault) func(context.Context, *stage) error {
+	return func(ctx context.Context, s *stage) error {
 		if err := s.progress(ctx, event.MinTime); err != nil {
 			return err
 		}
+		s.snares.clear(s.genesis)
+		unreachable := s.unreachable()
 		for i, f := range plan {
 			if err := s.apply(ctx, f, unreachable); err != nil {
 				return fmt.Errorf("fault %d, %s: %w", i, f, err)

@@ -26,6 +26,9 @@ const (
 	fireTimeout   = 9 * time.Second
 )
 
+// implicit is the transaction.version from which on brokers add partitions and offsets to a transaction by themselves.
+const implicit = 2
+
 // instance is one function with its own ways to the servers, so that a proxy knows whose calls it carries. The ways stay, the
 // function is another one in each stage.
 type instance struct {
@@ -59,6 +62,7 @@ type lab struct {
 	binaries map[string]string
 	client   *kgo.Client // on the plain listener: producer and admin of the test
 	admin    *kadm.Client
+	version  int16 // transaction.version of the cluster
 	closers  []func()
 
 	kills, randomKills, failovers, lostWrites, lostBytes, flushes, bounces, commits, slots, drops, recycled atomic.Int64
@@ -66,7 +70,7 @@ type lab struct {
 
 // newLab builds the functions and starts everything. On an error nothing is left behind.
 func newLab(ctx context.Context, o Options) (l *lab, err error) {
-	l = &lab{root: o.Root, logs: o.Logs, say: o.say, table: newTable(!o.EssentialOnly), named: map[string]*instance{}, binaries: map[string]string{}}
+	l = &lab{root: o.Root, logs: o.Logs, say: o.say, table: newTable(!o.EssentialOnly), version: implicit, named: map[string]*instance{}, binaries: map[string]string{}}
 	l.snares = &snares{table: l.table}
 	defer func() {
 		if err != nil {
@@ -90,9 +94,15 @@ func newLab(ctx context.Context, o Options) (l *lab, err error) {
 	if err := l.servers(ctx, jars); err != nil {
 		return nil, err
 	}
-	l.client, err = kgo.NewClient(kgo.SeedBrokers(l.broker.plain), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
-		kgo.MetadataMinAge(250*time.Millisecond))
+	log, err := l.logFile("producer")
 	if err != nil {
+		return nil, err
+	}
+	opts := []kgo.Opt{kgo.SeedBrokers(l.broker.plain), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.MetadataMinAge(250 * time.Millisecond)}
+	if log != nil {
+		opts = append(opts, kgo.WithLogger(kgo.BasicLogger(log, kgo.LogLevelDebug, func() string { return time.Now().Format("15:04:05.000 ") })))
+	}
+	if l.client, err = kgo.NewClient(opts...); err != nil {
 		return nil, fmt.Errorf("client of the run: %w", err)
 	}
 	l.closers = append(l.closers, l.client.Close)
@@ -219,6 +229,27 @@ func (l *lab) kill(name string) bool {
 		l.kills.Add(1)
 	}
 	return ended
+}
+
+// transactions sets the cluster's transaction.version, which decides how producers begin and end transactions.
+func (l *lab) transactions(ctx context.Context, version int16) error {
+	const upgrade, downgrade = 1, 2
+	change := kadm.FeatureUpdate{Feature: "transaction.version", MaxVersionLevel: version, UpgradeType: upgrade}
+	switch {
+	case version == l.version:
+		return nil
+	case version < l.version:
+		change.UpgradeType = downgrade
+	}
+	resp, err := l.admin.UpdateFeatures(ctx, false, change)
+	if err == nil {
+		err = resp.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("set transaction.version to %d: %w", version, err)
+	}
+	l.version = version
+	return nil
 }
 
 // topics creates topics; those that are there stay.

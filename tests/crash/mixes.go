@@ -24,7 +24,8 @@ type query struct {
 	// strict queries get records that are truly late: bound and lateness together are below the disorder. What is not in their
 	// panes must be in the late topic. With all others nothing is.
 	strict bool
-	both   bool // reads both source topics, where there are two
+	both   bool   // reads both source topics, where there are two
+	more   string // aggregates beside those that are judged
 }
 
 // With an allowed lateness the bound alone is below the disorder, so that there are late panes, and both together are above it,
@@ -87,11 +88,11 @@ pipelines:`, id, a.sources[0], a.group)
     timestamp: {field: t, unit: ms}
     values: {v: v}
     windows: %[4]s
-    aggregates: {v: [count, sum, min, max]}
+    aggregates: {v: [count, sum, min, max%[6]s]}
     watermark: {max_out_of_orderness_ms: %[5]d}
     error_handling: {dead_letter_topic: dead-%[1]s-%[2]s}
     late: {topic: late-%[1]s-%[2]s}
-    sink: {topic: out-%[1]s-%[2]s}`, q.name, id, strings.Join(topics, ", "), q.windows, q.bound)
+    sink: {topic: out-%[1]s-%[2]s}`, q.name, id, strings.Join(topics, ", "), q.windows, q.bound, q.more)
 	}
 	a.yaml = b.String() + "\n"
 	var err error

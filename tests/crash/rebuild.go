@@ -18,6 +18,8 @@ import (
 const (
 	// maxRSS is the most memory that the process of fire may take, in bytes: half of what its Lambda has.
 	maxRSS = 512 << 20
+	// rebuildParts is the least number of invocations that a rebuild in parts has, from a million records on.
+	rebuildParts = 3
 	// maxInvocations ends a rebuild that does not come to its end.
 	maxInvocations = 200
 	// perPayload is how many records of each partition a batch has.
@@ -25,7 +27,7 @@ const (
 )
 
 // large is a query whose windows all stay open: a day of records in windows of an hour, and a bound of two days.
-var large = query{name: "large", bound: 48 * 3600 * 1000, windows: `[{name: w, type: tumbling, size: 1h, allowed_lateness: 0s}]`}
+var large = query{name: "large", bound: 48 * 3600 * 1000, more: ", p50, p95", windows: `[{name: w, type: tumbling, size: 1h, allowed_lateness: 0s}]`}
 
 // Rebuild is what became of a large state that was lost as a whole.
 type Rebuild struct {
@@ -44,7 +46,7 @@ func rebuild(ctx context.Context, l *lab, n int, deadline time.Duration) (r Rebu
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
-	s.input.step, s.input.keys = event.Span(24*3600*1000/n), 500
+	s.input.step, s.input.keys = event.Span(24*3600*1000/n), 2000
 	store, err := redisstore.Open(ctx, redisstore.Options{URLs: []string{"redis://" + l.stores.primary.address}})
 	if err != nil {
 		return r, err
@@ -64,7 +66,7 @@ func rebuild(ctx context.Context, l *lab, n int, deadline time.Duration) (r Rebu
 	s.recycle("fire-a") // a process of its own, so that its memory is that of the rebuild
 	r.Records = n
 	began := time.Now()
-	for at := int64(-1); at < before; {
+	for at, idle := int64(0), 0; at < before; {
 		if r.Invocations++; r.Invocations > maxInvocations {
 			return r, fmt.Errorf("rebuild: %d of %d records are back after %d invocations", at, before, maxInvocations)
 		}
@@ -72,14 +74,21 @@ func rebuild(ctx context.Context, l *lab, n int, deadline time.Duration) (r Rebu
 		if err != nil {
 			return r, err
 		}
-		if now <= at {
-			r.verdict.account(0, 0, "rebuild: invocation %d brought nothing back: %d of %d records", r.Invocations, now, before)
+		// The first one has a cold start in its time.
+		if idle++; now > at {
+			idle = 0
+		}
+		if idle > 1 || now < at {
+			r.verdict.account(0, 0, "rebuild: invocation %d brought nothing back: %d of %d records after %d", r.Invocations, now, before, at)
 			return r, nil
 		}
 		at = now
 		s.say("rebuild: %d of %d records are back after %d invocations, %.1f s", at, before, r.Invocations, time.Since(began).Seconds())
 	}
 	r.Took = time.Since(began)
+	if n >= 1_000_000 && r.Invocations < rebuildParts {
+		r.verdict.account(0, 0, "rebuild: everything came back in %d invocations, want %d parts at least: give a shorter deadline, or more records", r.Invocations, rebuildParts)
+	}
 	if r.PeakRSS > maxRSS {
 		r.verdict.account(0, 0, "rebuild: the process took %d MB, at most %d are allowed", r.PeakRSS>>20, maxRSS>>20)
 	}
@@ -157,6 +166,11 @@ func (s *stage) settle(ctx context.Context, r *Rebuild) error {
 		return err
 	}
 	if err := s.deliverAll(ctx); err != nil {
+		return err
+	}
+	// A plan is not divided: what closes everything takes the time of an ordinary invocation.
+	s.undeploy()
+	if err := s.deployAll(fireTimeout); err != nil {
 		return err
 	}
 	for range maxInvocations {

@@ -149,6 +149,14 @@ func stages(ctx context.Context, l *lab, o Options, r *Report) error {
 			plan = append(plan, draw(random, 1, map[fault]int{killAtCall: max(missed, lacking, 1)})[0])
 		}
 		id := fmt.Sprintf("%s-%d", run, i)
+		// Every third stage has transactions as brokers before 4.0 have them.
+		version := int16(implicit)
+		if i%3 == 2 {
+			version--
+		}
+		if err := l.transactions(ctx, version); err != nil {
+			return err
+		}
 		v, err := one(ctx, l, id, random.Uint64(), mixes[i%len(mixes)], plan[i])
 		if err != nil {
 			if !errors.Is(err, errStuck) && !errors.Is(err, errHalted) {
@@ -164,8 +172,8 @@ func stages(ctx context.Context, l *lab, o Options, r *Report) error {
 		for _, p := range v.problems {
 			r.Problems = append(r.Problems, "stage "+id+": "+p)
 		}
-		o.say("stage %s: %d records, %d panes, %d late, %d dead letters, %d plans: %d lost, %d doubled | so far %d kills, %d failovers, %d flushes, %d bounces",
-			id, v.records, v.panes, v.late, v.dead, v.plans, v.lost, v.doubled, l.kills.Load(), l.failovers.Load(), l.flushes.Load(), l.bounces.Load())
+		o.say("stage %s: %d records, %d panes, %d late, %d dead letters, %d plans, transaction.version %d: %d lost, %d doubled | so far %d kills, %d failovers, %d flushes, %d bounces",
+			id, v.records, v.panes, v.late, v.dead, v.plans, version, v.lost, v.doubled, l.kills.Load(), l.failovers.Load(), l.flushes.Load(), l.bounces.Load())
 		for _, p := range v.problems[:min(len(v.problems), 10)] {
 			o.say("  %s", p)
 		}

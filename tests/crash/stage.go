@@ -38,11 +38,13 @@ type stage struct {
 	*lab
 	app      *app
 	seed     uint64
+	config   string        // file of the spec
 	deadline time.Duration // of fire
 	input    *input
 	reader   *reader
 	rand     *rand.Rand // of the faults
 
+	genesis  *trap       // for the first plans of all
 	dropping atomic.Bool // the trigger drops every batch
 	problems chan error  // of the loops; the first one ends the stage
 }
@@ -53,7 +55,7 @@ func newStage(ctx context.Context, l *lab, id string, seed uint64, queries []que
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{lab: l, app: a, seed: seed, deadline: deadline, rand: rand.New(rand.NewPCG(seed, 1)), problems: make(chan error, 10)}
+	s := &stage{lab: l, app: a, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), problems: make(chan error, 10)}
 	s.input = newInput(a, l.client, rand.New(rand.NewPCG(seed, 2)))
 	if err := l.topics(ctx, a.topics()); err != nil {
 		return nil, err
@@ -65,7 +67,14 @@ func newStage(ctx context.Context, l *lab, id string, seed uint64, queries []que
 	if s.reader, err = newReader(ctx, l.broker.plain, l.admin, a); err != nil {
 		return nil, err
 	}
-	return s, l.deploy(config, map[string]time.Duration{ingest: ingestTimeout, fire: deadline})
+	s.config = config
+	return s, s.deployAll(deadline)
+}
+
+// deployAll gives every instance a new function; deadline is what invocations of fire are told.
+func (s *stage) deployAll(deadline time.Duration) error {
+	s.deadline = deadline
+	return s.deploy(s.config, map[string]time.Duration{ingest: ingestTimeout, fire: deadline})
 }
 
 // close ends the functions and forgets the stage's topics and state.
@@ -95,6 +104,7 @@ func (s *stage) run(ctx context.Context, faults func(context.Context, *stage) er
 			}
 		})
 	}
+	s.killAtGenesis()
 	loop(&producer, func() error { return s.produce(ctx, feeding.Done()) })
 	loop(&loops, func() error { return s.trigger(ctx) })
 	loop(&loops, func() error { return s.tick(ctx) })
@@ -258,8 +268,9 @@ func (s *stage) tick(ctx context.Context) error {
 // progress waits until every pipeline has made a plan from now on, or is at the watermark given.
 func (s *stage) progress(ctx context.Context, until event.Time) error {
 	before := s.reader.plans()
-	limit := time.NewTimer(stuckAfter)
+	limit, slow := time.NewTimer(stuckAfter), time.NewTimer(stuckAfter/10)
 	defer limit.Stop()
+	defer slow.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -274,12 +285,14 @@ func (s *stage) progress(ctx context.Context, until event.Time) error {
 		}
 		select {
 		case <-tick.C:
+		case <-slow.C:
+			s.say("waiting: %s: %s", strings.Join(waiting, "; "), s.ledgerState(ctx))
 		case p := <-s.problems:
 			return p
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-limit.C:
-			return fmt.Errorf("%w for %s: %s\nfire-a: %s\ningest-a: %s", errStuck, stuckAfter, strings.Join(waiting, "; "), end(s.named["fire-a"].function().Log()), end(s.named["ingest-a"].function().Log()))
+			return fmt.Errorf("%w for %s: %s; %s\nfire-a: %s\ningest-a: %s", errStuck, stuckAfter, strings.Join(waiting, "; "), s.ledgerState(ctx), end(s.named["fire-a"].function().Log()), end(s.named["ingest-a"].function().Log()))
 		}
 	}
 }

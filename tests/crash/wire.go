@@ -80,7 +80,8 @@ func kafkaCall(b []byte) (string, error) {
 	name := kmsg.NameForKey(key)
 	req := kmsg.RequestForKey(key)
 	switch req.(type) {
-	case *kmsg.ProduceRequest, *kmsg.InitProducerIDRequest, *kmsg.TxnOffsetCommitRequest, *kmsg.EndTxnRequest:
+	case *kmsg.ProduceRequest, *kmsg.InitProducerIDRequest, *kmsg.AddPartitionsToTxnRequest, *kmsg.AddOffsetsToTxnRequest,
+		*kmsg.TxnOffsetCommitRequest, *kmsg.EndTxnRequest:
 	default:
 		return name, nil
 	}
@@ -98,6 +99,10 @@ func kafkaCall(b []byte) (string, error) {
 		id = r.TransactionID
 	case *kmsg.InitProducerIDRequest:
 		id = r.TransactionalID
+	case *kmsg.AddPartitionsToTxnRequest: // clients stay below version 4, which has many
+		id = &r.TransactionalID
+	case *kmsg.AddOffsetsToTxnRequest:
+		id = &r.TransactionalID
 	case *kmsg.TxnOffsetCommitRequest:
 		id = &r.TransactionalID
 	case *kmsg.EndTxnRequest:

@@ -46,7 +46,7 @@ func run(ctx context.Context) (ok bool, err error) {
 	flag.IntVar(&o.Bounces, "bounces", 20, "times that the broker is killed and started again")
 	flag.IntVar(&o.Vanished, "vanished", 10, "times that single slots disappear")
 	flag.IntVar(&o.Rebuild, "rebuild", 1_000_000, "records to be rebuilt after a FLUSHALL, 0 for none")
-	flag.DurationVar(&o.Deadline, "deadline", 10*time.Second, "of the invocations that rebuild them")
+	flag.DurationVar(&o.Deadline, "deadline", 2300*time.Millisecond, "of the invocations that rebuild them")
 	flag.Parse()
 	if o.Root, err = filepath.Abs(o.Root); err != nil {
 		return false, err
