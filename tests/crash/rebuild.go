@@ -19,7 +19,7 @@ const (
 	// maxRSS is the most memory that the process of fire may take, in bytes: half of what its Lambda has.
 	maxRSS = 512 << 20
 	// rebuildParts is the least number of invocations that a rebuild in parts has, from a million records on.
-	rebuildParts = 3
+	rebuildParts = 2
 	// maxInvocations ends a rebuild that does not come to its end.
 	maxInvocations = 200
 	// perPayload is how many records of each partition a batch has.
