@@ -158,6 +158,7 @@ func (c *check) position(ctx context.Context, p *pipeline.Pipeline) error {
 		return err
 	}
 	var unknown []kafkaio.Partition
+	ended := false
 	for _, part := range parts {
 		at := fmt.Sprintf("%s/%d", part.Topic, part.TopicPartition.Partition)
 		com, ok := committed[part.TopicPartition]
@@ -169,9 +170,15 @@ func (c *check) position(ctx context.Context, p *pipeline.Pipeline) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", at, err)
 		}
-		if !m.Ended {
-			c.committed(p, part, at, com.Offset, m, bounds[part.TopicPartition])
+		if m.Ended {
+			ended = true
+			continue
 		}
+		c.committed(p, part, at, com.Offset, m, bounds[part.TopicPartition])
+	}
+	if ended {
+		c.add(Error, CheckGroupOffsets, p.Group(), fmt.Sprintf("pipeline %s has ended: another spec of the same name took over, and fire halts", p.Name),
+			"run the spec that took over; or, to go back to this one, invoke fire with {\"takeover\": true}, or `tidemark run --take-over`")
 	}
 	return c.forgotten(ctx, p, parts, unknown)
 }

@@ -221,6 +221,7 @@ var cases = []struct {
 	{"the topic is another, and its offsets went with it", func(w *world) {
 		w.slots = []statestore.Slot{{TopicID: [16]byte{1}}, {TopicID: [16]byte{2}}}
 	}, Error, CheckTopicID, "a topic with the id 02", "another name"},
+	{"the pipeline has ended", func(w *world) { w.commit(500, pipeline.Commitment{Plan: 3, Ended: true}) }, Error, CheckGroupOffsets, "another spec of the same name took over", "--take-over"},
 	{"the group forgot", func(w *world) { w.has = true }, Error, CheckGroupOffsets, "has no offset", "another name (or drop the state)"},
 	{"the group may not be read", func(w *world) { w.groupErr = denied(kerr.GroupAuthorizationFailed) }, Error, CheckGroupOffsets, "cannot be read", "READ and DESCRIBE on groups"},
 	{"the group cannot be read", func(w *world) { w.groupErr = errors.New("boom") }, Warning, CheckGroupOffsets, "boom", "see what"},
@@ -303,7 +304,6 @@ func TestNothingIsSaidOfWhatIsWell(t *testing.T) {
 	for name, change := range map[string]func(w *world){
 		"a new pipeline":     func(*world) {},
 		"one that has plans": func(w *world) { w.commit(50, pipeline.Commitment{Plan: 3, TopicID: [16]byte{1}, ReplayFrom: 5}) },
-		"one that has ended": func(w *world) { w.commit(500, pipeline.Commitment{Plan: 3, Ended: true}) },
 		"records for ever":   func(w *world) { w.set("events", "retention.ms", "-1") },
 	} {
 		t.Run(name, func(t *testing.T) {
