@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -89,13 +90,13 @@ func restorable() map[string][]window.Definition {
 // folds counts the offsets that are folded.
 type folds struct {
 	statestore.Store
-	n int64
+	n atomic.Int64 // partitions are folded side by side
 }
 
 func (f *folds) Commit(ctx context.Context, id statestore.Slot, c statestore.Commit) (statestore.Meta, error) {
 	m, err := f.Store.Commit(ctx, id, c)
 	if err == nil {
-		f.n += c.To - c.Applied
+		f.n.Add(c.To - c.Applied)
 	}
 	return m, err
 }
@@ -160,12 +161,12 @@ func script(t *testing.T, store statestore.Store, defs []window.Definition, a ac
 				t.Fatalf("%d slots imported", imported)
 			}
 			s.Restart()
-			counted.n = 0
+			counted.n.Store(0)
 		}
 		w = event.Time(round*30 + 10)
 		must(s.RunFire(ctx))
 		if round == a.lost {
-			again = counted.n
+			again = counted.n.Load()
 		}
 	}
 	must(s.Flush(ctx))
@@ -237,8 +238,12 @@ func TestCheckpointsOfRandomRunsChangeNoResult(t *testing.T) {
 		store := memstore.New()
 		var files [][]byte
 		var f *flow
+		var mu sync.Mutex // partitions are worked at side by side
+		moments := rand.New(rand.NewPCG(r.Uint64(), 1))
 		hooked := storetest.Hook(store, func(op string, _ statestore.Slot) error {
-			if (op == "Read" || op == "Sweep" || op == "Commit") && r.IntN(60) == 0 {
+			mu.Lock()
+			defer mu.Unlock()
+			if (op == "Read" || op == "Sweep" || op == "Commit") && moments.IntN(60) == 0 {
 				file, err := f.export(t.Context(), store)
 				if err != nil {
 					return err
