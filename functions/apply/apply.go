@@ -117,6 +117,14 @@ func (a *Applier) Restore(ctx context.Context, part kafkaio.Partition, plan *Pla
 	return s.meta, err
 }
 
+// Head returns what is remembered of a partition's slot since the last call for it; false if that is nothing.
+func (a *Applier) Head(part kafkaio.Partition) (statestore.Meta, bool) {
+	s := a.slot(part)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.meta, s.known
+}
+
 func (s *slot) applied() int64 {
 	if !s.known {
 		return -1

@@ -5,11 +5,8 @@ package fire
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -26,10 +23,6 @@ const (
 	DefaultTick   = time.Second
 	DefaultMargin = 2 * time.Second
 )
-
-// quietTicks is the number of ticks with nothing open, due or lagging after which an invocation ends: the schedule or a nudge
-// starts the next.
-const quietTicks = 3
 
 // daily is the age at which a plan is made although nothing happened: a broker forgets the offsets of a group without members.
 const daily = 24 * time.Hour
@@ -56,7 +49,8 @@ type Deps struct {
 	Low       LowFunc
 	NewToken  func() statestore.Token
 	Tick      time.Duration
-	Margin    time.Duration // kept back before the deadline of an invocation
+	Margin    time.Duration      // kept back before the deadline of an invocation
+	Signals   statestore.Signals // shared with ingest, or nil: then only ticks look
 	OnTick    func([]Report)
 }
 
@@ -64,6 +58,7 @@ type Deps struct {
 type Handler struct {
 	Deps
 	runners []*runner
+	signals string // the name of the signals
 }
 
 // New returns a handler.
@@ -80,7 +75,7 @@ func New(d Deps) *Handler {
 	if d.Margin == 0 {
 		d.Margin = DefaultMargin
 	}
-	h := &Handler{Deps: d}
+	h := &Handler{Deps: d, signals: apply.SignalName(d.Pipelines)}
 	for _, p := range d.Pipelines {
 		h.runners = append(h.runners, newRunner(&h.Deps, p))
 	}
@@ -107,72 +102,6 @@ type Report struct {
 	Dead      int
 	Quiet     bool // nothing is open, due or lagging
 	Err       error
-}
-
-// Invoke runs until the deadline of the invocation is near, or nothing was to be done for three ticks. The payload is a nudge
-// or whatever a schedule sends.
-func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
-	var nudge apply.Nudge
-	if len(payload) > 0 {
-		if err := json.Unmarshal(payload, &nudge); err != nil {
-			h.Logger.WarnContext(ctx, "payload is no nudge and not a schedule's event; ignored", "error", err)
-		}
-	}
-	if end, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, end.Add(-h.Margin))
-		defer cancel()
-	}
-	defer h.Close()
-	made, err := h.loop(ctx, nudge)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(map[string]int{"plans": made})
-}
-
-func (h *Handler) loop(ctx context.Context, nudge apply.Nudge) (made int, err error) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	// A pipeline that failed is left to the next invocation; it must not slow down the others.
-	failed := map[*runner]error{}
-	told := map[string]bool{}
-	for _, r := range h.runners {
-		r.told, r.said = false, nil
-	}
-	for quiet := 0; quiet < quietTicks && (len(failed) == 0 || len(failed) < len(h.runners)); {
-		select {
-		case <-ctx.Done():
-			return made, errors.Join(slices.Collect(maps.Values(failed))...)
-		case <-timer.C:
-		}
-		var reports []Report
-		allQuiet := true
-		for _, r := range h.runners {
-			if failed[r] != nil {
-				continue
-			}
-			rep := r.report(ctx, request{nudge: nudge})
-			reports = append(reports, rep)
-			if rep.Made {
-				made++
-			}
-			allQuiet = allQuiet && rep.Quiet
-			if rep.Err != nil && ctx.Err() == nil {
-				failed[r] = rep.Err
-			}
-		}
-		h.tell(ctx, reports, told)
-		if h.OnTick != nil {
-			h.OnTick(reports)
-		}
-		nudge = apply.Nudge{}
-		if quiet++; !allQuiet {
-			quiet = 0
-		}
-		timer.Reset(h.Tick)
-	}
-	return made, errors.Join(slices.Collect(maps.Values(failed))...)
 }
 
 // Run looks once at every pipeline and makes the plans that are due.

@@ -26,13 +26,15 @@ const DefaultMargin = 500 * time.Millisecond
 // metadataAge is how long the identity of topics is believed. A recreated topic is noticed after at most this time.
 const metadataAge = time.Minute
 
-// Deps is what the handler works with. Nudge may be nil; a zero Margin is DefaultMargin.
+// Deps is what the handler works with. Nudge may be nil: then fire's schedule does. With Signals, fire is also asked to look when a
+// batch may have let a window close, and several functions ask once. A zero Margin is DefaultMargin.
 type Deps struct {
 	App       *spec.App
 	Pipelines []*pipeline.Pipeline
 	Store     statestore.Store
 	Log       kafkaio.Log
 	Nudge     func(ctx context.Context, n apply.Nudge) error // asks fire to run, without waiting for it
+	Signals   statestore.Signals                             // shared with fire, or nil
 	Clock     func() event.Time
 	Logger    *slog.Logger
 	Margin    time.Duration
@@ -42,11 +44,13 @@ type Deps struct {
 type Handler struct {
 	Deps
 	appliers []*apply.Applier // one for each pipeline
+	signals  string           // the name of the signals
 	decoders sync.Pool
 
 	mu         sync.Mutex
 	partitions map[event.TopicPartition]kafkaio.Partition
 	asked      time.Time
+	marks      map[mark]event.Time // the largest event time when windows were last looked for
 }
 
 // New returns a handler.
@@ -54,7 +58,8 @@ func New(d Deps) *Handler {
 	if d.Margin == 0 {
 		d.Margin = DefaultMargin
 	}
-	h := &Handler{Deps: d, decoders: sync.Pool{New: func() any { return new(esm.Decoder) }}}
+	h := &Handler{Deps: d, signals: apply.SignalName(d.Pipelines), marks: map[mark]event.Time{},
+		decoders: sync.Pool{New: func() any { return new(esm.Decoder) }}}
 	for _, p := range d.Pipelines {
 		h.appliers = append(h.appliers, apply.New(apply.Deps{
 			Pipeline: p, Store: d.Store, Log: d.Log, Errors: d.App.Errors, Buffer: d.App.BufferSize, Clock: d.Clock, Logger: d.Logger,
@@ -203,7 +208,9 @@ func (h *Handler) apply(ctx context.Context, a *apply.Applier, j job) (int64, er
 func (h *Handler) report(ctx context.Context, work []job, outcomes []outcome) {
 	var failures []apply.Failure
 	var unread []string
+	ask := false
 	for i, o := range outcomes {
+		ask = ask || h.Signals != nil && h.passed(work[i])
 		failures = append(failures, o.failures...)
 		if o.unread {
 			unread = append(unread, fmt.Sprintf("%s/%d", work[i].Topic, work[i].Partition))
@@ -213,24 +220,26 @@ func (h *Handler) report(ctx context.Context, work []job, outcomes []outcome) {
 		// Nothing is lost that a query asked for, and failing would stop the partitions for good; but somebody wired it wrongly.
 		h.Logger.ErrorContext(ctx, "records of topics that no pipeline reads: trigger and spec do not agree", "partitions", unread)
 	}
+	var nudge apply.Nudge
 	for _, g := range apply.Groups(failures) {
 		switch err := g.Failures[0].Err; {
 		case errors.Is(err, apply.ErrNoGenesis):
 			h.Logger.InfoContext(ctx, "waiting for the genesis of partitions", g.Attrs()...)
-			h.nudge(ctx, g, work)
+			nudge.Add(firsts(g, work))
+			ask = true
 		case errors.Is(err, pipeline.ErrBlocked):
 			h.Logger.ErrorContext(ctx, "partitions are blocked by records under the policy fail", g.Attrs()...)
 		default:
 			h.Logger.ErrorContext(ctx, "partitions were not applied, the trigger will deliver them again", g.Attrs()...)
 		}
 	}
+	if ask {
+		h.ask(ctx, nudge)
+	}
 }
 
-// nudge asks fire once for the genesis of all partitions that wait for it, from the first offset of each that was delivered.
-func (h *Handler) nudge(ctx context.Context, g apply.Group, work []job) {
-	if h.Nudge == nil {
-		return
-	}
+// firsts are the first offsets that were delivered of all partitions that wait for their genesis.
+func firsts(g apply.Group, work []job) apply.Nudge {
 	var n apply.Nudge
 	for i := range work {
 		waits := func(f apply.Failure) bool { return f.TopicPartition == work[i].TopicPartition }
@@ -238,11 +247,7 @@ func (h *Handler) nudge(ctx context.Context, g apply.Group, work []job) {
 			n.Genesis = append(n.Genesis, apply.First{Topic: work[i].Topic, Partition: work[i].Partition, Offset: work[i].offsets[0]})
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.Margin/2)
-	defer cancel()
-	if err := h.Nudge(ctx, n); err != nil {
-		h.Logger.WarnContext(ctx, "could not nudge fire; its schedule will do", "error", err)
-	}
+	return n
 }
 
 // lookup returns a partition with the identity of its topic.

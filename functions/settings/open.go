@@ -26,6 +26,7 @@ type Runtime struct {
 	Pipelines []*pipeline.Pipeline
 	Kafka     *kafkaio.Client
 	Store     statestore.Store
+	Signals   statestore.Signals // of the same servers; nil where they have none
 	Logger    *slog.Logger
 }
 
@@ -55,6 +56,7 @@ func Open(ctx context.Context, getenv func(string) string, w io.Writer) (*Runtim
 		r.Kafka.Close()
 		return nil, err
 	}
+	r.Signals, _ = r.Store.(statestore.Signals)
 	return r, nil
 }
 

@@ -66,3 +66,10 @@ func TestACloneGoesItsOwnWay(t *testing.T) {
 		t.Errorf("the clone (-want +got):\n%s", diff)
 	}
 }
+
+func TestSignals(t *testing.T) {
+	storetest.Signals(t, func(*testing.T) (a, b statestore.Signals) {
+		s := &memstore.Signals{}
+		return s, s
+	})
+}

@@ -31,3 +31,27 @@ func TestStore(t *testing.T) {
 		})
 	}
 }
+
+func TestSignals(t *testing.T) {
+	for _, v := range []struct{ name, env string }{{"server", envServer}, {"cluster", envCluster}} {
+		t.Run(v.name, func(t *testing.T) {
+			storetest.Signals(t, func(t *testing.T) (a, b statestore.Signals) {
+				t.Helper()
+				var of [2]*Store
+				for i := range of {
+					s, err := Open(t.Context(), Options{URLs: urls(t, v.env)})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() {
+						if err := s.Close(); err != nil {
+							t.Error(err)
+						}
+					})
+					of[i] = s
+				}
+				return of[0], of[1]
+			})
+		})
+	}
+}

@@ -28,6 +28,7 @@ func run(ctx context.Context) error {
 	publisher := preflight.Start(ctx, preflight.Deps{App: r.App, Pipelines: r.Pipelines, Store: r.Store}, r.Kafka, r.Logger)
 	lambda.Start(fire.New(fire.Deps{
 		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Publisher: publisher, Clock: settings.Now, Logger: r.Logger, Tick: r.FireTick,
+		Signals: r.Signals,
 	}))
 	return nil
 }

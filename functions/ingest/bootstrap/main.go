@@ -25,7 +25,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	lambda.Start(ingest.New(ingest.Deps{
-		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Clock: settings.Now, Logger: r.Logger,
+		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Clock: settings.Now, Logger: r.Logger, Signals: r.Signals,
 	}))
 	return nil
 }
