@@ -61,15 +61,14 @@ func TestAFirerThatIsAskedLooksAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signals := &memstore.Signals{}
 		l := newLoop(t, signals, 10*time.Second, nil)
-		go func() {
-			time.Sleep(3 * time.Second) // in the bubble's time
+		time.AfterFunc(3*time.Second, func() {
 			if held, err := signals.Held(t.Context(), l.name); !held || err != nil {
 				t.Errorf("a firer at work has not said so: %v", err)
 			}
 			if _, err := signals.Post(t.Context(), l.name, []byte(`{}`), apply.AskFor); err != nil {
 				t.Error(err)
 			}
-		}()
+		})
 		l.invoke(t, 17*time.Second)
 		// At once, asked after 3 s, a tick later; 2 s of the 17 are kept back.
 		if n := len(l.looks); n != 3 || l.looks[0] != 0 || l.looks[1] > 3*time.Second+100*time.Millisecond || l.looks[2] != l.looks[1]+10*time.Second {
@@ -132,10 +131,11 @@ type deaf struct{}
 var errDeaf = errors.New("deaf")
 
 func (deaf) Post(context.Context, string, []byte, time.Duration) (bool, error) { return false, errDeaf }
-func (deaf) Take(context.Context, string) ([]byte, bool, error)                { return nil, false, errDeaf }
-func (deaf) Hold(context.Context, string, time.Duration) error                 { return errDeaf }
-func (deaf) Held(context.Context, string) (bool, error)                        { return false, errDeaf }
-func (deaf) Release(context.Context, string) error                             { return errDeaf }
+
+func (deaf) Take(context.Context, string) ([]byte, bool, error) { return nil, false, errDeaf }
+func (deaf) Hold(context.Context, string, time.Duration) error  { return errDeaf }
+func (deaf) Held(context.Context, string) (bool, error)         { return false, errDeaf }
+func (deaf) Release(context.Context, string) error              { return errDeaf }
 
 func TestWithoutItsSignalsAFirerTicks(t *testing.T) {
 	for name, signals := range map[string]statestore.Signals{"none": nil, "deaf": deaf{}} {

@@ -58,8 +58,10 @@ func New(d Deps) *Handler {
 	if d.Margin == 0 {
 		d.Margin = DefaultMargin
 	}
-	h := &Handler{Deps: d, signals: apply.SignalName(d.Pipelines), marks: map[mark]event.Time{},
-		decoders: sync.Pool{New: func() any { return new(esm.Decoder) }}}
+	h := &Handler{
+		Deps: d, signals: apply.SignalName(d.Pipelines), marks: map[mark]event.Time{},
+		decoders: sync.Pool{New: func() any { return new(esm.Decoder) }},
+	}
 	for _, p := range d.Pipelines {
 		h.appliers = append(h.appliers, apply.New(apply.Deps{
 			Pipeline: p, Store: d.Store, Log: d.Log, Errors: d.App.Errors, Buffer: d.App.BufferSize, Clock: d.Clock, Logger: d.Logger,
