@@ -187,8 +187,8 @@ func (r Report) Print(w io.Writer) error {
 // startWithin bounds the look at the start of a function: what is slower than that is not worth a tick.
 const startWithin = 5 * time.Second
 
-// Start looks once when a function starts, logs each finding once, and returns the publisher to work with: c itself, but where the
-// cluster does not support transactions at all, the one that publishes without. Nothing that is found keeps the function from
+// Start looks once when a function starts, logs each finding once, and returns the publisher to work with: in transactions, but
+// where the cluster does not support them at all, without; that may also be found out later. Nothing that is found keeps the function from
 // working: its own halts decide.
 func Start(ctx context.Context, d Deps, c *kafkaio.Client, logger *slog.Logger) kafkaio.Publisher {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
@@ -209,8 +209,7 @@ func Start(ctx context.Context, d Deps, c *kafkaio.Client, logger *slog.Logger) 
 	if err != nil && !errors.Is(err, context.Canceled) {
 		logger.WarnContext(ctx, "preflight did not come to its end; `tidemark validate --brokers` looks again", "error", err)
 	}
-	if report.Transactions == TransactionsNotSupported {
-		return c.AtOnce()
-	}
-	return c
+	out := &publisher{client: c, logger: logger}
+	out.atOnce.Store(report.Transactions == TransactionsNotSupported)
+	return out
 }

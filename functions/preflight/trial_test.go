@@ -168,6 +168,29 @@ func TestStartChoosesThePublisher(t *testing.T) {
 	}
 }
 
+// A start that came too early for a trial finds out with the first session, and says so once.
+func TestThePublisherIsChosenLaterWhereTheStartCouldNotTell(t *testing.T) {
+	client := open(t, fake(t, withoutTransactions()).ListenAddrs())
+	d := appOn(t, client, "shop")
+	var log bytes.Buffer
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	publisher := preflight.Start(over, d, client, slog.New(slog.NewTextHandler(&log, nil)))
+	for range 2 {
+		s, err := publisher.Open(t.Context(), d.Pipelines[0].Group())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !kafkaio.IsAtOnce(s) {
+			t.Error("a session of transactions")
+		}
+		s.Close()
+	}
+	if n := strings.Count(log.String(), "the cluster has no transactions"); n != 1 {
+		t.Errorf("said %d times in\n%s", n, log.String())
+	}
+}
+
 // A principal that lacks one permission is told which; and nobody publishes without transactions for want of one.
 func TestWhatIsNotAllowedIsNamed(t *testing.T) {
 	type grant struct {
