@@ -59,6 +59,16 @@ func (a *App) SourceTopics() []string {
 	return slices.Compact(topics)
 }
 
+// TriggerGroups returns the consumer groups in which the trigger may deliver topics: that of the spec, and for each topic the same
+// with a colon and the topic behind. On Lambda each topic has a mapping of its own, and no two mappings may share a group.
+func (a *App) TriggerGroups(topics []string) []string {
+	groups := append(make([]string, 0, 1+len(topics)), a.Consumer.GroupID)
+	for _, t := range topics {
+		groups = append(groups, a.Consumer.GroupID+":"+t)
+	}
+	return groups
+}
+
 // topicDefaults names the late topic after the sink, and the dead letter topic as all apps do that name none.
 func (p *Pipeline) topicDefaults() {
 	if p.SinkTopic == "" {

@@ -340,7 +340,7 @@ func consumerFields() []field {
 		},
 		{
 			name: "group_id", kind: kindString, format: formatGroup, absent: "tidemark.APP",
-			doc: "Consumer group of the trigger. Pipelines commit in groups of their own, tidemark.APP.PIPELINE.FINGERPRINT.",
+			doc: "Consumer group of the trigger; where each topic has one of its own, GROUP:TOPIC. Pipelines commit in groups of their own, tidemark.APP.PIPELINE.FINGERPRINT.",
 		},
 		{
 			name: "topics", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindString, format: formatTopic},

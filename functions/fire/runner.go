@@ -272,9 +272,9 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 	if len(lagging) == 0 || faults.Off(faults.CatchUp) {
 		return nil
 	}
-	trigger, err := r.Log.Group(ctx, r.App.Consumer.GroupID)
+	trigger, err := r.passed(ctx)
 	if err != nil {
-		return fmt.Errorf("position of the trigger's group %s: %w", r.App.Consumer.GroupID, err)
+		return err
 	}
 	idle := r.pipe.Watermark.IdleTimeout
 	now := r.Clock()
@@ -285,7 +285,7 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 		if faults.Off(faults.RaiseBase) {
 			to = 0
 		}
-		to = max(to, min(trigger[p.TopicPartition].Offset, p.offsets.Stable))
+		to = max(to, min(trigger[p.TopicPartition], p.offsets.Stable))
 		if idle > 0 && now.Sub(p.status.LastRecordAt) >= idle {
 			to = max(to, p.offsets.Stable)
 		}
