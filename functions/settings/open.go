@@ -36,7 +36,7 @@ func Open(ctx context.Context, getenv func(string) string, w io.Writer) (*Runtim
 	if err != nil {
 		return nil, err
 	}
-	r := &Runtime{Settings: s, Logger: slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: s.LogLevel}))}
+	r := &Runtime{Settings: s, Logger: newLogger(w, s.logLevel(getenv))}
 	if r.App, err = s.LoadApp(); err != nil {
 		return nil, err
 	}
