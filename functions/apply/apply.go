@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/faults"
@@ -70,8 +71,8 @@ func (a *Applier) slot(part kafkaio.Partition) *slot {
 }
 
 // Apply folds records of one partition, ascending by offset, and whatever is missing before them. It returns the offset up to
-// which the partition is applied and committed, also with an error: records from there on are not.
-func (a *Applier) Apply(ctx context.Context, part kafkaio.Partition, records []event.Record) (int64, error) {
+// which the partition is applied and committed, also with an error: records from there on are not. What it did is added to w.
+func (a *Applier) Apply(ctx context.Context, part kafkaio.Partition, records []event.Record, w *Work) (int64, error) {
 	if len(records) == 0 {
 		return 0, nil
 	}
@@ -80,6 +81,7 @@ func (a *Applier) Apply(ctx context.Context, part kafkaio.Partition, records []e
 	defer s.mu.Unlock()
 	end := records[len(records)-1].Offset + 1
 	s.first = records[0].Offset
+	all, before := records, w.Folded
 	err := a.until(ctx, part, s, end, func() error {
 		for len(records) > 0 && records[0].Offset < s.meta.Applied {
 			records = records[1:]
@@ -89,22 +91,23 @@ func (a *Applier) Apply(ctx context.Context, part kafkaio.Partition, records []e
 		}
 		if first := records[0].Offset; first > s.meta.Applied {
 			if faults.Off(faults.GapFetch) {
-				return a.fold(ctx, s, nil, first)
+				return a.fold(ctx, s, nil, first, w)
 			}
-			return a.readLog(ctx, part, s, first)
+			return a.readLog(ctx, part, s, first, w)
 		}
-		return a.fold(ctx, s, records, end)
+		return a.fold(ctx, s, records, end, w)
 	})
+	w.skipped(all, s.applied(), w.Folded-before)
 	return s.applied(), err
 }
 
-// CatchUp folds the log of one partition up to an offset, from wherever the state is.
-func (a *Applier) CatchUp(ctx context.Context, part kafkaio.Partition, to int64) (int64, error) {
+// CatchUp folds the log of one partition up to an offset, from wherever the state is. What it did is added to w.
+func (a *Applier) CatchUp(ctx context.Context, part kafkaio.Partition, to int64, w *Work) (int64, error) {
 	s := a.slot(part)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.known = false // whoever catches up has reason to doubt what is remembered
-	err := a.until(ctx, part, s, to, func() error { return a.readLog(ctx, part, s, to) })
+	err := a.until(ctx, part, s, to, func() error { return a.readLog(ctx, part, s, to, w) })
 	return s.applied(), err
 }
 
@@ -251,7 +254,7 @@ func (a *Applier) restore(ctx context.Context, part kafkaio.Partition, s *slot, 
 
 // readLog folds [Applied, to) from the log itself. Records found there mean that the store, or the trigger, lost something: the
 // slot is restored first, which changes nothing if it was the trigger.
-func (a *Applier) readLog(ctx context.Context, part kafkaio.Partition, s *slot, to int64) error {
+func (a *Applier) readLog(ctx context.Context, part kafkaio.Partition, s *slot, to int64, w *Work) error {
 	checked := false
 	return a.Log.Read(ctx, part.TopicPartition, s.meta.Applied, to, func(records []event.Record, next int64) error {
 		if len(records) > 0 && !checked {
@@ -263,12 +266,15 @@ func (a *Applier) readLog(ctx context.Context, part kafkaio.Partition, s *slot, 
 				return errAgain
 			}
 		}
-		return a.fold(ctx, s, records, next)
+		before := w.Folded
+		err := a.fold(ctx, s, records, next, w)
+		w.Repaired, w.Folded = w.Repaired+w.Folded-before, before
+		return err
 	})
 }
 
 // fold folds records and commits them, up to offset end, in chunks that no cut divides.
-func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end int64) error {
+func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end int64, w *Work) error {
 	for s.meta.Applied < end {
 		from, stop := s.meta.Applied, end
 		for _, o := range []int64{s.meta.Base.Offset, s.meta.Top.Offset} {
@@ -283,6 +289,7 @@ func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end
 			}
 			chunk.Refused = s.refused
 		}
+		began := time.Now() // how long it takes is no part of any result
 		s.folder.Begin(chunk)
 		var blocked error
 		n := 0
@@ -301,9 +308,12 @@ func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end
 			n++
 		}
 		if stop > from {
-			if err := a.commit(ctx, s, s.folder.Finish(stop)); err != nil {
+			folded := s.folder.Finish(stop)
+			committing := time.Now()
+			if err := a.commit(ctx, s, folded); err != nil {
 				return err
 			}
+			w.add(n, committing.Sub(began), time.Since(committing))
 		}
 		if blocked != nil {
 			return blocked

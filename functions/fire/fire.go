@@ -102,6 +102,14 @@ type Report struct {
 	Dead      int
 	Quiet     bool // nothing is open, due or lagging
 	Err       error
+
+	At          event.Time      // when the newest committed plan was made
+	Counted     pipeline.Counts // records that plans committed by this run counted: each record of the log once
+	Final       int64           // records that went final with these plans
+	Unaccounted int64           // records that the ledger of these plans has lost: always 0
+	Repaired    int64           // records that this run read from the log and folded
+	Began       time.Time       // by the wall clock
+	Took        time.Duration   // until the plan was committed, or it was clear that none is due
 }
 
 // Run looks once at every pipeline and makes the plans that are due.

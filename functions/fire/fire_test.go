@@ -109,7 +109,7 @@ func (b *bench) ingest(t *testing.T, p int32, times ...event.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.apply.CatchUp(t.Context(), parts[p], offsets[tp].End); err != nil {
+	if _, err := b.apply.CatchUp(t.Context(), parts[p], offsets[tp].End, new(apply.Work)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -197,11 +197,11 @@ func TestGenesisComesBeforeAnythingIsFolded(t *testing.T) {
 	if err := b.log.Append("events", 0, rec); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.apply.Apply(t.Context(), parts[0], []event.Record{rec}); err == nil {
+	if _, err := b.apply.Apply(t.Context(), parts[0], []event.Record{rec}, new(apply.Work)); err == nil {
 		t.Fatal("applied without a genesis")
 	}
 	b.run(t)
-	if at, err := b.apply.Apply(t.Context(), parts[0], []event.Record{rec}); err != nil || at != 1 {
+	if at, err := b.apply.Apply(t.Context(), parts[0], []event.Record{rec}, new(apply.Work)); err != nil || at != 1 {
 		t.Fatalf("applied %d, %v", at, err)
 	}
 }

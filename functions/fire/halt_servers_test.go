@@ -128,7 +128,7 @@ func (p *plant) ingest(t *testing.T, times ...event.Time) {
 	a := apply.New(apply.Deps{
 		Pipeline: p.pipe, Store: p.store, Log: p.kafka, Errors: p.app.Errors, Buffer: p.app.BufferSize, Clock: settings.Now, Logger: slog.New(slog.DiscardHandler),
 	})
-	if _, err := a.CatchUp(t.Context(), parts[0], offsets[p.source].End); err != nil {
+	if _, err := a.CatchUp(t.Context(), parts[0], offsets[p.source].End, new(apply.Work)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -84,6 +84,7 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 	next := &apply.Plan{Number: number, Watermark: w, At: now, Partitions: make(map[event.TopicPartition]apply.Base, len(parts))}
 	offsets := make([]kafkaio.OffsetCommit, 0, len(parts))
 	entries := make([]ledgerPartition, 0, len(parts))
+	m := &made{plan: next}
 	for _, p := range parts {
 		b, err := r.commitment(ctx, p, next)
 		if err != nil {
@@ -94,12 +95,15 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 			Offset: b.Offset, Metadata: string(pipeline.AppendCommitment(nil, &b.Commitment)),
 		}})
 		entry := newLedgerPartition(p.TopicPartition, b, p.outcome.Open)
-		if n := entry.unaccounted(); n != 0 {
+		n := entry.unaccounted()
+		m.add(p, n)
+		if n != 0 {
 			r.Logger.ErrorContext(ctx, "the ledger does not balance", "pipeline", r.pipe.Name, "plan", number, "topic", p.Topic,
 				"partition", p.TopicPartition.Partition, "unaccounted", n)
 		}
 		entries = append(entries, entry)
 	}
+	r.unsure = m
 	record, err := r.ledgerRecord(number, w, now, rep.HeldBy, entries)
 	if err != nil {
 		return nil, err

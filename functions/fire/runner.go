@@ -47,6 +47,8 @@ type runner struct {
 	told    bool            // this invocation has said that the pipeline ended
 	said    map[string]bool // what this invocation has said of partitions: message and cause
 	tidied  event.Time      // when the state of ended pipelines was last looked for
+	unsure  *made           // a plan of which it is not known whether it was committed
+	tally
 }
 
 func newRunner(d *Deps, p *pipeline.Pipeline) *runner {
@@ -120,7 +122,8 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	rep := Report{Plan: plan.Number, Watermark: plan.Watermark}
+	r.settle(plan)
+	rep := Report{Plan: plan.Number, Watermark: plan.Watermark, At: plan.At}
 	if plan.Ended {
 		rep.Quiet = true
 		return rep, r.ended(ctx, all, plan, req)
@@ -164,7 +167,8 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	if err != nil {
 		return rep, err
 	}
-	rep.Made, rep.Plan, rep.Watermark, rep.Panes = true, next.Number, w, len(out.Panes)
+	r.settle(next)
+	rep.Made, rep.Plan, rep.Watermark, rep.At, rep.Panes = true, next.Number, w, next.At, len(out.Panes)
 	r.logPlan(ctx, rep)
 	r.sweep(ctx, parts)
 	r.tidy(ctx)
@@ -302,13 +306,15 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 		}
 		r.Logger.InfoContext(ctx, "catching up from the log", "pipeline", r.pipe.Name, "topic", p.Topic, "partition", p.TopicPartition.Partition,
 			"applied", p.status.Applied, "to", to)
-		at, err := r.applier.CatchUp(ctx, p.Partition, to)
+		var work apply.Work
+		at, err := r.applier.CatchUp(ctx, p.Partition, to, &work)
 		p.moved = at > p.status.Applied
+		mu.Lock()
+		defer mu.Unlock()
+		r.repaired += work.Repaired
 		// Whoever wants everything closed has to hear that not everything can be folded: past the blocking record the watermark
 		// would make late what is on time.
 		if errors.Is(err, pipeline.ErrBlocked) && !req.closeAll {
-			mu.Lock()
-			defer mu.Unlock()
 			blocked.Failures = append(blocked.Failures, apply.Failure{TopicPartition: p.TopicPartition, Err: err})
 			return nil
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
@@ -51,8 +52,14 @@ func (h *Handler) tell(ctx context.Context, reports []Report, told map[string]bo
 
 // report makes a plan if one is due and says what became of it.
 func (r *runner) report(ctx context.Context, req request) Report {
+	r.tally = tally{}
+	began := time.Now() // how long it takes is no part of any result
 	rep, err := r.run(ctx, req)
-	rep.Pipeline = r.pipe.Name
+	rep.Pipeline, rep.Began, rep.Took = r.pipe.Name, began, time.Since(began)
+	rep.Counted, rep.Final, rep.Unaccounted, rep.Repaired = r.counted, r.final, r.unaccounted, r.repaired
+	if rep.Made {
+		rep.Took = r.committedAt.Sub(began)
+	}
 	if err != nil {
 		rep.Err = fmt.Errorf("pipeline %s: %w", r.pipe.Name, err)
 	}

@@ -38,6 +38,8 @@ type Deps struct {
 	Clock     func() event.Time
 	Logger    *slog.Logger
 	Margin    time.Duration
+	OnBatch   func(context.Context, *Batch) // hears of each invocation before it answers, or nil; called from several goroutines
+	Links     bool                          // whether batches tell the traces that their records belong to
 }
 
 // Handler is the function. Its Invoke is safe for concurrent use.
@@ -73,6 +75,7 @@ func New(d Deps) *Handler {
 // Invoke folds the records of a Lambda Kafka event and answers with the partial-batch response: the offsets that are not
 // applied in every pipeline. It fails as a whole only where no record can be named: a payload that is no Kafka event.
 func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	began := time.Now()
 	whole := ctx // what is kept back is for telling what happened, too
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -85,7 +88,7 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode the event: %w", err)
 	}
-	work := h.split(ev)
+	work := h.split(ctx, ev)
 	failed := make([]outcome, len(work))
 	limit := make(chan struct{}, max(1, h.App.Parallelism))
 	var wg sync.WaitGroup
@@ -102,6 +105,7 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		items = append(items, failed[i].items...)
 	}
 	h.report(whole, work, failed)
+	h.batch(whole, began, ev, work, failed)
 	return esm.AppendResponse(nil, items), nil
 }
 
@@ -109,7 +113,8 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 type outcome struct {
 	items    []esm.Failure // to answer
 	failures []apply.Failure
-	unread   bool // no pipeline reads the topic
+	unread   bool       // no pipeline reads the topic
+	work     apply.Work // of all pipelines
 }
 
 // job is one partition of a payload: runs of records between the records that could not be decoded.
@@ -122,7 +127,7 @@ type job struct {
 }
 
 // split brings the batches together with the malformed records, which the log has to be asked for.
-func (h *Handler) split(ev esm.Event) []job {
+func (h *Handler) split(ctx context.Context, ev esm.Event) []job {
 	jobs := make([]job, 0, len(ev.Batches))
 	at := map[event.TopicPartition]int{}
 	for _, b := range ev.Batches {
@@ -134,7 +139,7 @@ func (h *Handler) split(ev esm.Event) []job {
 		jobs = append(jobs, j)
 	}
 	for _, m := range ev.Malformed {
-		h.Logger.Warn("record of the payload is malformed, reading it from the log", "topic", m.Topic, "partition", m.Partition,
+		h.Logger.WarnContext(ctx, "record of the payload is malformed, reading it from the log", "topic", m.Topic, "partition", m.Partition,
 			"offset", m.Offset, "error", m.Err)
 		i, ok := at[m.TopicPartition]
 		if !ok {
@@ -168,7 +173,7 @@ func (h *Handler) partition(ctx context.Context, j job) (out outcome) {
 			continue
 		}
 		out.unread = false
-		at, err := h.apply(ctx, h.appliers[i], j)
+		at, err := h.apply(ctx, h.appliers[i], j, &out.work)
 		if err != nil {
 			out.failures = append(out.failures, apply.Failure{Pipeline: p.Name, TopicPartition: j.TopicPartition, Err: err})
 			applied = min(applied, at)
@@ -182,7 +187,7 @@ func (h *Handler) partition(ctx context.Context, j job) (out outcome) {
 	return out
 }
 
-func (h *Handler) apply(ctx context.Context, a *apply.Applier, j job) (int64, error) {
+func (h *Handler) apply(ctx context.Context, a *apply.Applier, j job, w *apply.Work) (int64, error) {
 	part, err := h.lookup(ctx, j.TopicPartition)
 	if err != nil {
 		return j.offsets[0], err
@@ -192,14 +197,14 @@ func (h *Handler) apply(ctx context.Context, a *apply.Applier, j job) (int64, er
 		if len(run) == 0 {
 			continue
 		}
-		at, err := a.Apply(ctx, part, run)
+		at, err := a.Apply(ctx, part, run, w)
 		applied = max(applied, at)
 		if err != nil {
 			return applied, err
 		}
 	}
 	if n := len(j.runs); n == 0 || len(j.runs[n-1]) == 0 || j.runs[n-1][len(j.runs[n-1])-1].Offset+1 < j.end {
-		at, err := a.CatchUp(ctx, part, j.end)
+		at, err := a.CatchUp(ctx, part, j.end, w)
 		return max(applied, at), err
 	}
 	return max(applied, j.end), nil
