@@ -26,11 +26,13 @@ TOOL := go tool -modfile=infra/tools/go.mod
 # What Lambda runs: no RPC mode, no paths of the machine that built it, no symbols.
 BOOTSTRAP_FLAGS := -tags lambda.norpc -trimpath -ldflags "-s -w"
 ARCHITECTURES := arm64 amd64
+# What `sam build` builds for: its makefile builder does not tell, so this has to agree with the template's parameter Architecture.
+ARCHITECTURE ?= arm64
 BOOTSTRAPS := $(patsubst functions/%/bootstrap/main.go,%,$(wildcard functions/*/bootstrap/main.go))
 
 .PHONY: help
 help: ## what each target does
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z0-9-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z][A-Za-z0-9-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## the main job on this machine, with Go alone: sample events in, windows out (ARGS="--for 30s")
@@ -47,9 +49,28 @@ build: ## the bootstrap binaries for Lambda in dist/ARCH/FUNCTION/, and dist/tid
 	@echo dist/tidemark
 	@CGO_ENABLED=0 go build -trimpath -o dist/tidemark ./localdev
 
+.PHONY: build-Ingest build-Fire build-Ops
+build-Ingest: ## for `sam build`: function ingest into ARTIFACTS_DIR (ARCHITECTURE=arm64|x86_64)
+	$(call package,ingest)
+build-Fire: ## for `sam build`: function fire into ARTIFACTS_DIR
+	$(call package,fire)
+build-Ops: ## for `sam build`: function ops into ARTIFACTS_DIR
+	$(call package,ops)
+
+# A bootstrap and the spec beside it are all that a package has.
+define package
+@: "$${ARTIFACTS_DIR:?is set by sam build}"
+CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCHITECTURE:x86_64=amd64) go build $(BOOTSTRAP_FLAGS) -o "$$ARTIFACTS_DIR/bootstrap" ./functions/$(1)/bootstrap
+cp infra/tidemark.yaml "$$ARTIFACTS_DIR/tidemark.yaml"
+endef
+
+.PHONY: templates
+templates: ## template.yaml and infra/: linters, the SAM translator, sam build, permissions against the calls that are made
+	tools=$$(infra/tools/aws-tools); TIDEMARK_AWS_TOOLS=$$tools go test -tags templates -timeout 15m ./tests/templates
+
 .PHONY: test
 test: ## every test, with the race detector, on real servers (starts or installs them, saying so)
-	servers=$$(tests/servers/up); eval "$$servers"; race=$$(tests/servers/race); \
+	servers=$$(tests/servers/up); eval "$$servers"; rie=$$(tests/servers/rie); eval "$$rie"; race=$$(tests/servers/race); \
 	  go test $$race -shuffle=on -timeout 15m -tags servers ./...
 
 .PHONY: test-short

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,7 +40,21 @@ type Options struct {
 	// function that overruns it: end the invocation's context, then Kill.
 	Timeout time.Duration
 	Log     io.Writer // if not nil, gets all output as well; written to by one process at a time
+	// OnReady, if not nil, is called with the id of a process once it asks for its first invocation: its cold start is over.
+	OnReady func(pid int)
 }
+
+// FunctionError is the answer of a function that failed: what it said, and under which type it is told to a caller. It is
+// ErrFunction.
+type FunctionError struct {
+	Type string // of the header, else of the body: errors.errorString, say
+	Body []byte // JSON: errorMessage, errorType, stackTrace
+}
+
+func (e *FunctionError) Error() string { return ErrFunction.Error() + ": " + string(e.Body) }
+
+// Unwrap returns ErrFunction.
+func (e *FunctionError) Unwrap() error { return ErrFunction }
 
 // Function is one function. Invoke is for one goroutine at a time; everything else is safe for concurrent use.
 type Function struct {
@@ -66,6 +79,8 @@ type process struct {
 	calls  chan *call
 	dead   chan struct{} // closed when the process has gone
 	killed bool          // by Kill; guarded by Function.mu
+
+	once sync.Once // the first ask for an invocation
 
 	mu      sync.Mutex
 	current *call
@@ -205,7 +220,7 @@ func (f *Function) start(ctx context.Context) (*process, error) {
 		return nil, err
 	}
 	p := &process{calls: make(chan *call), dead: make(chan struct{})}
-	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, f.opts.Timeout) }), ReadHeaderTimeout: time.Minute}
+	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.serve(p, w, r) }), ReadHeaderTimeout: time.Minute}
 	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), f.opts.Binary) // it outlives the invocation
 	p.cmd.Env = append(slices.Clone(f.opts.Env), "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String(),
 		"AWS_LAMBDA_FUNCTION_NAME="+f.opts.Name, "_HANDLER=bootstrap", "PATH="+os.Getenv("PATH"))
@@ -216,7 +231,7 @@ func (f *Function) start(ctx context.Context) (*process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	// A Ctrl-C at the terminal is for the test, which then ends its processes itself.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	if err := p.cmd.Start(); err != nil { // before anything is served, so that its id is there for OnReady
 		return nil, errors.Join(err, listener.Close())
 	}
 	go func() {
@@ -228,46 +243,6 @@ func (f *Function) start(ctx context.Context) (*process, error) {
 		close(p.dead)
 	}()
 	return p, nil
-}
-
-// serve is the part of the Runtime API that aws-lambda-go uses.
-func (p *process) serve(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
-	const base = "/2018-06-01/runtime/invocation/"
-	rest := strings.TrimPrefix(r.URL.Path, base)
-	switch id, verb, _ := strings.Cut(rest, "/"); {
-	case r.Method == http.MethodGet && rest == "next":
-		select {
-		case c := <-p.calls:
-			p.mu.Lock()
-			p.current = c
-			p.mu.Unlock()
-			w.Header().Set("Lambda-Runtime-Aws-Request-Id", c.id)
-			w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(timeout).UnixMilli(), 10))
-			w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:123456789012:function:test")
-			_, _ = w.Write(c.payload)
-		case <-r.Context().Done():
-		}
-	case r.Method == http.MethodPost && (verb == "response" || verb == "error"):
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return // it died while it answered
-		}
-		w.WriteHeader(http.StatusAccepted)
-		p.mu.Lock()
-		c := p.current
-		p.current = nil
-		p.mu.Unlock()
-		if c == nil || c.id != id {
-			return
-		}
-		if verb == "error" {
-			c.done <- result{err: fmt.Errorf("%w: %s", ErrFunction, body)}
-			return
-		}
-		c.done <- result{body: body}
-	default:
-		http.NotFound(w, r)
-	}
 }
 
 // Build compiles a package of the project (./functions/ingest/bootstrap) as it is deployed, but for this machine, to the file

@@ -5,22 +5,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
-	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
@@ -107,18 +102,19 @@ func measure(name, yaml string, n int, url string) error {
 	// Every run has a pipeline of its own name, so that nothing of an earlier one is found.
 	app.Pipelines[0].App = "bench" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	var store statestore.Store = memstore.New()
-	server := func() (float64, error) { return 0, nil }
+	server := func() (usage, error) { return usage{}, nil }
 	if url != "" {
 		if store, err = settings.OpenRedis(ctx, app, []string{url}); err != nil {
 			return err
 		}
 		defer store.Close() //nolint:errcheck // the process ends
-		if server, err = serverCPU(url); err != nil {
+		if server, err = redisUsage(url); err != nil {
 			return err
 		}
 	}
+	counter := &counted{Store: store}
 	log := memlog.New(memlog.Options{})
-	w, err := rig.New(app, store, log, dataset.Partitions)
+	w, err := rig.New(app, counter, log, dataset.Partitions)
 	if err != nil {
 		return err
 	}
@@ -135,17 +131,20 @@ func measure(name, yaml string, n int, url string) error {
 	if err != nil {
 		return err
 	}
-	began, own := time.Now(), processCPU()
-	if err := feed(ctx, w, in); err != nil {
+	began := time.Now()
+	c := costs{millions: float64(n) / 1e6, payloads: len(in)}
+	if err := feed(ctx, w, in, &c); err != nil {
 		return err
 	}
 	after, err := server()
 	if err != nil {
 		return err
 	}
-	client, millions := processCPU()-own, float64(n)/1e6
-	results, err := count(ctx, log, app.Pipelines[0].SinkTopic)
-	if err != nil {
+	c.server, c.commits = after.minus(before), counter.commits.Load()
+	if c.results, err = count(ctx, log, app.Pipelines[0].SinkTopic); err != nil {
+		return err
+	}
+	if c.accounts, err = count(ctx, log, spec.LedgerTopic); err != nil {
 		return err
 	}
 	for _, slot := range must(store.Slots(ctx, w.Pipelines[0].ID())) {
@@ -153,10 +152,8 @@ func measure(name, yaml string, n int, url string) error {
 			return err
 		}
 	}
-	fmt.Printf("%s: %d events in %d payloads, %d results, %.1f s of wall clock, state in %s\n", name, n, len(in), results, time.Since(began).Seconds(), where(url))
-	fmt.Printf("RESULT %s_client %.3f cpu_s_per_M\n", name, client/millions)
-	fmt.Printf("RESULT %s_redis %.3f cpu_s_per_M\n", name, (after-before)/millions)
-	fmt.Printf("RESULT %s_total %.3f cpu_s_per_M\n", name, (client+after-before)/millions)
+	fmt.Printf("%s: %d events in %d payloads, %d results, %.1f s of wall clock, state in %s\n", name, n, len(in), c.results.records, time.Since(began).Seconds(), where(url))
+	c.print(name)
 	return nil
 }
 
@@ -174,7 +171,14 @@ func where(url string) string {
 	return "Redis"
 }
 
-func feed(ctx context.Context, w *rig.World, in [][]byte) error {
+// feed invokes both functions as they would be, and adds to c what CPU time each of them took. What the garbage collector does
+// belongs to the one that runs meanwhile.
+func feed(ctx context.Context, w *rig.World, in [][]byte, c *costs) error {
+	at := processCPU()
+	took := func(sum *float64) {
+		now := processCPU()
+		*sum, at = *sum+now-at, now
+	}
 	for i, p := range in {
 		answer, err := w.Ingest.Invoke(ctx, p)
 		if err != nil {
@@ -184,55 +188,14 @@ func feed(ctx context.Context, w *rig.World, in [][]byte) error {
 			return fmt.Errorf("payload %d was answered %s", i, answer)
 		}
 		if i%fireEvery == fireEvery-1 || i == len(in)-1 {
+			took(&c.ingest)
 			w.Clock += 1000
 			if err := w.RunFire(ctx); err != nil {
 				return err
 			}
+			c.ticks++
+			took(&c.fire)
 		}
 	}
 	return nil
-}
-
-func count(ctx context.Context, log kafkaio.Log, topic string) (int, error) {
-	records, err := kafkaio.ReadAll(ctx, log, topic)
-	if err == nil && len(records) == 0 {
-		err = errors.New("no result was published")
-	}
-	return len(records), err
-}
-
-// processCPU is the CPU time of this process, user and system, in seconds.
-func processCPU() float64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
-}
-
-// serverCPU reads the CPU time of a Redis server from its own accounts.
-func serverCPU(url string) (func() (float64, error), error) {
-	o, err := redis.ParseURL(url)
-	if err != nil {
-		return nil, errors.New("-redis: not a Redis URL")
-	}
-	c := redis.NewClient(o)
-	return func() (float64, error) {
-		info, err := c.Info(context.Background(), "cpu").Result()
-		if err != nil {
-			return 0, err
-		}
-		total := 0.0
-		for line := range strings.Lines(info) {
-			k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
-			if k == "used_cpu_sys" || k == "used_cpu_user" {
-				f, err := strconv.ParseFloat(v, 64)
-				if err != nil {
-					return 0, err
-				}
-				total += f
-			}
-		}
-		return total, nil
-	}, nil
 }
