@@ -51,4 +51,6 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 // WithGroup implements slog.Handler.
-func (h *logHandler) WithGroup(name string) slog.Handler { return &logHandler{h.Handler.WithGroup(name)} }
+func (h *logHandler) WithGroup(name string) slog.Handler {
+	return &logHandler{h.Handler.WithGroup(name)}
+}

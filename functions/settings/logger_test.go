@@ -2,7 +2,6 @@ package settings
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"log/slog"
 	"testing"
@@ -58,7 +57,7 @@ func TestOwnLevelWinsOverLambdas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := s.logLevel(vars); got != c.want || newLogger(nil, got).Enabled(context.Background(), c.want-1) {
+		if got := s.logLevel(vars); got != c.want || newLogger(nil, got).Enabled(t.Context(), c.want-1) {
 			t.Errorf("%q over %q: %s, want %s", c.own, c.lambda, got, c.want)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/fire"
 	"github.com/llm-auto-optimizer/tidemark/functions/preflight"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/functions/telemetry"
 )
 
 func main() {
@@ -26,9 +27,10 @@ func run(ctx context.Context) error {
 		return err
 	}
 	publisher := preflight.Start(ctx, preflight.Deps{App: r.App, Pipelines: r.Pipelines, Store: r.Store}, r.Kafka, r.Logger)
-	lambda.Start(fire.New(fire.Deps{
+	t := telemetry.NewFire(telemetry.Deps{App: r.App, Out: os.Stdout, Clock: settings.Now, Logger: r.Logger})
+	lambda.Start(t.Around(fire.New(fire.Deps{
 		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Publisher: publisher, Clock: settings.Now, Logger: r.Logger, Tick: r.FireTick,
-		Signals: r.Signals,
-	}))
+		Signals: r.Signals, OnTick: t.OnTick(),
+	})))
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/functions/ingest"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/functions/telemetry"
 )
 
 func main() {
@@ -24,8 +25,10 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lambda.Start(ingest.New(ingest.Deps{
+	t := telemetry.NewIngest(telemetry.Deps{App: r.App, Out: os.Stdout, Clock: settings.Now, Logger: r.Logger})
+	lambda.Start(t.Around(ingest.New(ingest.Deps{
 		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Clock: settings.Now, Logger: r.Logger, Signals: r.Signals,
-	}))
+		OnBatch: t.OnBatch(),
+	})))
 	return nil
 }
