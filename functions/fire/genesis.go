@@ -31,8 +31,7 @@ func (r *runner) partitions(ctx context.Context, all []kafkaio.Partition, plan *
 			continue
 		}
 		if base.TopicID != p.TopicID {
-			return nil, halted("%s/%d: the topic was deleted and made anew since plan %d; its offsets mean other records now; "+
-				"start a new pipeline under another name", p.Topic, p.TopicPartition.Partition, plan.Number)
+			return nil, halted("%s", apply.MadeAnew(p.TopicPartition, plan.Number))
 		}
 		parts = append(parts, &partition{Partition: p, slot: apply.SlotID(r.pipe, p), base: base})
 	}

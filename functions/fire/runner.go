@@ -251,14 +251,8 @@ func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.P
 	}
 	for _, p := range parts {
 		p.offsets = offsets[p.TopicPartition]
-		switch applied := p.status.Applied; {
-		case p.offsets.Start > applied:
-			return halted("%s/%d: the log begins at offset %d, but the state needs it from %d: records were removed before they were folded; "+
-				"they are lost to this pipeline: lengthen the topic's retention, and start a new pipeline under another name", p.Topic,
-				p.TopicPartition.Partition, p.offsets.Start, applied)
-		case p.offsets.End < applied:
-			return halted("%s/%d: the log ends at offset %d, but the state has it up to %d: the broker lost records, which results have; bring "+
-				"them back, or start a new pipeline under another name", p.Topic, p.TopicPartition.Partition, p.offsets.End, applied)
+		if why := apply.Outside(p.TopicPartition, p.status.Applied, p.offsets); why != "" {
+			return halted("%s", why)
 		}
 	}
 	return nil
@@ -338,11 +332,8 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 	slots := make([]pipeline.SlotStatus, len(parts))
 	behind := false
 	for i, p := range parts {
-		inputs[i] = watermark.Partition{
-			TopicPartition: p.TopicPartition, MaxTime: p.status.MaxTime, Applied: p.status.Applied, End: p.offsets.End,
-			LastRecordAt: p.status.LastRecordAt, Fence: p.status.Top.Watermark, Blocked: p.offsets.Stable < p.offsets.End,
-		}
-		slots[i] = pipeline.SlotStatus{Since: p.base.Offset, MaxTime: p.status.MaxTime, Slices: p.status.Slices}
+		inputs[i] = apply.Facts(p.TopicPartition, &p.status, p.offsets)
+		slots[i] = apply.SlotStatus(&p.base, &p.status)
 		rep.Lag += p.offsets.End - p.status.Applied
 		behind = behind || p.status.Applied < p.base.Offset && !faults.Off(faults.RaiseBase)
 	}

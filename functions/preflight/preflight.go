@@ -122,6 +122,7 @@ type Deps struct {
 	Pipelines []*pipeline.Pipeline
 	Kafka     Cluster
 	Store     Slots
+	ReadOnly  bool // nothing is written, so no transaction is tried
 }
 
 // check is one run over the dependencies. What it finds is added from several goroutines.
@@ -146,7 +147,9 @@ func Check(ctx context.Context, d Deps) (Report, error) {
 	wg.Go(func() { c.store(ctx) })
 	err := c.topics(ctx)
 	if err == nil {
-		wg.Go(func() { c.transaction(ctx) })
+		if !c.ReadOnly {
+			wg.Go(func() { c.transaction(ctx) })
+		}
 		wg.Go(func() { c.brokers(ctx) })
 		wg.Go(func() { c.positions(ctx) })
 	}

@@ -22,6 +22,7 @@ const (
 	EnvKafkaSecret = "TIDEMARK_KAFKA_SECRET"
 	EnvFireTick    = "TIDEMARK_FIRE_TICK"
 	EnvLogLevel    = "TIDEMARK_LOG_LEVEL"
+	EnvCheckpoints = "TIDEMARK_CHECKPOINTS"
 )
 
 // defaultConfig is the file that the package of a function carries.
@@ -32,16 +33,17 @@ const maxTick = 30 * time.Second
 
 // Settings are the environment, checked.
 type Settings struct {
-	ConfigFile string        // path of the spec; default tidemark.yaml
-	Brokers    []string      // empty: those of the spec
-	Redis      []string      // URLs; several are a cluster
-	FireTick   time.Duration // pause between two looks of a fire invocation; default 1 s
-	LogLevel   slog.Level    // default INFO
+	Checkpoints string        // where ops keeps checkpoints: a directory or s3:// URL; empty: the spec's checkpoint_path
+	ConfigFile  string        // path of the spec; default tidemark.yaml
+	Brokers     []string      // empty: those of the spec
+	Redis       []string      // URLs; several are a cluster
+	FireTick    time.Duration // pause between two looks of a fire invocation; default 1 s
+	LogLevel    slog.Level    // default INFO
 }
 
 // FromEnv reads the environment. All problems come at once.
 func FromEnv(getenv func(string) string) (Settings, error) {
-	s := Settings{ConfigFile: getenv(EnvConfig), Brokers: list(getenv(EnvBrokers)), Redis: list(getenv(EnvRedis)), FireTick: time.Second}
+	s := Settings{Checkpoints: getenv(EnvCheckpoints), ConfigFile: getenv(EnvConfig), Brokers: list(getenv(EnvBrokers)), Redis: list(getenv(EnvRedis)), FireTick: time.Second}
 	var errs []error
 	if s.ConfigFile == "" {
 		s.ConfigFile = defaultConfig

@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/bucket"
+	"github.com/llm-auto-optimizer/tidemark/functions/ops"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/job"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
@@ -78,27 +76,6 @@ func (f *stateFlags) open(ctx context.Context, e *env, hasToBe bool) (*state, er
 	return s, nil
 }
 
-// slots names the slots that the store has of the app.
-func (s *state) slots(ctx context.Context) ([]statestore.Slot, error) {
-	var out []statestore.Slot
-	for _, p := range s.pipes {
-		found, err := s.Slots(ctx, p.ID())
-		if err != nil {
-			return nil, err
-		}
-		for i := range found {
-			if found[i].Topic == "" && len(p.Topics) == 1 { // not every store knows it
-				found[i].Topic = p.Topics[0]
-			}
-		}
-		slices.SortFunc(found, func(a, b statestore.Slot) int {
-			return cmp.Or(cmp.Compare(a.Topic, b.Topic), slices.Compare(a.TopicID[:], b.TopicID[:]), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Shard, b.Shard))
-		})
-		out = append(out, found...)
-	}
-	return out, nil
-}
-
 type checkpointCmd struct {
 	stateFlags
 	To string `placeholder:"DIR|s3://BUCKET/PREFIX" help:"Where the checkpoint goes. Default: the spec's processor.state.checkpoint_path."`
@@ -119,9 +96,6 @@ Examples:
 S3 is reached as by any AWS program: AWS_PROFILE, AWS_REGION, a role; AWS_ENDPOINT_URL_S3 for others than AWS.`, checkpoint.Keep)
 }
 
-// errNothing is returned where the store has nothing to keep: a checkpoint of it would only take the place of better ones.
-var errNothing = errors.New("no state to keep")
-
 // Run implements the command.
 func (c *checkpointCmd) Run(ctx context.Context, e *env) (err error) {
 	s, err := c.open(ctx, e, true)
@@ -133,18 +107,18 @@ func (c *checkpointCmd) Run(ctx context.Context, e *env) (err error) {
 	if place == "" {
 		return usage("--to DIR or --to s3://BUCKET/PREFIX: the spec has no processor.state.checkpoint_path")
 	}
-	target, err := job.CheckpointTarget(ctx, place)
+	target, err := ops.Target(ctx, place)
 	if err != nil {
 		return placeError("--to", err)
 	}
-	slots, err := s.slots(ctx)
+	slots, err := ops.Slots(ctx, s, s.pipes)
 	if err != nil {
 		return err
 	}
 	if len(slots) == 0 {
-		return fmt.Errorf("%w: the store has no partition of app %s", errNothing, s.app.Name)
+		return fmt.Errorf("%w: the store has no partition of app %s", ops.ErrNothing, s.app.Name)
 	}
-	saved, err := checkpoint.Save(ctx, target, s, job.CheckpointHeader(s.app, s.pipes), slots, tellProgress(e))
+	saved, err := checkpoint.Save(ctx, target, s, ops.Header(s.app, s.pipes, settings.Now()), slots, tellProgress(e))
 	if err != nil {
 		return err
 	}
@@ -198,21 +172,4 @@ func size(n int64) string {
 		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 	}
 	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-}
-
-// source finds what --from names: a place, and a name if it is a single checkpoint.
-func source(ctx context.Context, from string) (target checkpoint.Target, name string, err error) {
-	if strings.HasPrefix(from, bucket.Scheme) {
-		place, name := bucket.Split(from)
-		target, err := job.CheckpointTarget(ctx, place)
-		return target, name, err
-	}
-	info, err := os.Stat(from)
-	switch {
-	case err != nil:
-		return nil, "", err
-	case info.IsDir():
-		return checkpoint.NewDirectory(from), "", nil
-	}
-	return checkpoint.NewDirectory(filepath.Dir(from)), filepath.Base(from), nil
 }

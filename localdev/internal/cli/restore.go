@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/llm-auto-optimizer/tidemark/functions/ops"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/job"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/checkpoint"
@@ -51,7 +52,7 @@ func (c *restoreCmd) Run(ctx context.Context, e *env) (err error) {
 			return usage("--from DIR, FILE or s3://BUCKET/PREFIX: the spec has no processor.state.checkpoint_path")
 		}
 	}
-	target, name, err := source(ctx, from)
+	target, name, err := ops.Source(ctx, from)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && c.From == "":
 		return fmt.Errorf("%s does not exist: %w", from, checkpoint.ErrNone)

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/functions/bucket"
-	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/functions/ops"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/checkpoint"
@@ -38,23 +38,6 @@ func CheckpointPlace(app *spec.App, stateDir string) string {
 	return filepath.Join(stateDir, checkpointsDir)
 }
 
-// CheckpointTarget opens a directory or an s3:// URL as a place for checkpoints.
-func CheckpointTarget(ctx context.Context, place string) (checkpoint.Target, error) {
-	if strings.HasPrefix(place, bucket.Scheme) {
-		return bucket.Open(ctx, place)
-	}
-	return checkpoint.NewDirectory(place), nil
-}
-
-// CheckpointHeader is the beginning of a checkpoint of an app that is made now.
-func CheckpointHeader(app *spec.App, pipes []*pipeline.Pipeline) checkpoint.Header {
-	h := checkpoint.Header{App: app.Name, CreatedMS: time.Now().UnixMilli()}
-	for _, p := range pipes {
-		h.Pipelines = append(h.Pipelines, checkpoint.Pipeline{ID: p.ID(), Name: p.Name, Group: p.Group()})
-	}
-	return h
-}
-
 // exports makes checkpoints of the state while a run goes on.
 type exports struct {
 	*world
@@ -72,7 +55,7 @@ func newExports(ctx context.Context, o *Options, w *world) (*exports, error) {
 	if o.Embedded() || place == "" {
 		return nil, nil //nolint:nilnil // there are none
 	}
-	target, err := CheckpointTarget(ctx, place)
+	target, err := ops.Target(ctx, place)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint_path: %w", err)
 	}
@@ -107,7 +90,7 @@ func (e *exports) save(ctx context.Context) bool {
 	slots, err := e.slots(ctx)
 	var s checkpoint.Saved
 	if err == nil {
-		s, err = checkpoint.Save(ctx, e.target, e.store, CheckpointHeader(e.app, e.pipes), slots, nil)
+		s, err = checkpoint.Save(ctx, e.target, e.store, ops.Header(e.app, e.pipes, event.FromGo(began)), slots, nil)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
@@ -162,12 +145,12 @@ func (e *exports) restore(ctx context.Context) error {
 	if _, err := e.target.List(ctx); err != nil {
 		return fmt.Errorf("checkpoint_path: %w", err)
 	}
-	found, err := e.committed(ctx)
+	found, err := ops.Committed(ctx, e.kafka, e.pipes)
 	if err != nil {
 		e.logger.Warn("no checkpoint is imported, since the committed plan cannot be read", "error", err)
 		return nil
 	}
-	r, err := checkpoint.Restore(ctx, e.target, e.app.Name, "", e.store, found.wants, func(checkpoint.Result) {})
+	r, err := checkpoint.Restore(ctx, e.target, e.app.Name, "", e.store, found.Wants, func(checkpoint.Result) {})
 	for _, passed := range r.Passed {
 		e.logger.Warn("a checkpoint is not used", "error", passed)
 	}
@@ -180,16 +163,16 @@ func (e *exports) restore(ctx context.Context) error {
 		return nil
 	}
 	e.newest = r.Header.Created()
-	e.terminal.Note("%s", found.tell(r))
-	if found.earlier > 0 {
+	e.terminal.Note("%s", tellRestored(found, r))
+	if found.Earlier > 0 {
 		// A later start must not take it for one of the pipeline that begins now: a newer one comes in its place at once.
 		e.save(ctx)
 	}
 	return nil
 }
 
-// tell says in a line what came of a checkpoint.
-func (k *known) tell(r checkpoint.Restored) string {
+// tellRestored says in a line what came of a checkpoint.
+func tellRestored(k *ops.Known, r checkpoint.Restored) string {
 	counts := []string{plural(r.Counts[checkpoint.Imported], "slot") + " imported"}
 	count := func(n int, what string) {
 		if n > 0 {
@@ -197,9 +180,9 @@ func (k *known) tell(r checkpoint.Restored) string {
 		}
 	}
 	count(r.Counts[checkpoint.Exists], "there already")
-	count(k.behind, "too old to be of use")
-	count(k.earlier, "from before the pipeline began anew")
-	count(r.Counts[checkpoint.Foreign]-k.behind-k.earlier, "of other pipelines")
+	count(k.Behind, "too old to be of use")
+	count(k.Earlier, "from before the pipeline began anew")
+	count(r.Counts[checkpoint.Foreign]-k.Behind-k.Earlier, "of other pipelines")
 	return fmt.Sprintf("checkpoint of %s (%s): %s", r.Header.Created().Format(time.RFC3339), r.Path, strings.Join(counts, ", "))
 }
 
@@ -208,72 +191,4 @@ func plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// known is what the committed plans say of slots, and how many slots of a checkpoint were not wanted because of it.
-type known struct {
-	bases    map[statestore.Slot]*apply.Base // of the app's slots; nil: the group has no offset
-	sessions map[string]bool                 // pipelines whose slots are never adopted
-	behind   int                             // reading the log from where the plan says costs less
-	earlier  int                             // the group has been made anew since
-}
-
-func identity(s statestore.Slot) statestore.Slot {
-	s.Topic = ""
-	return s
-}
-
-func (e *exports) committed(ctx context.Context) (*known, error) {
-	k := &known{bases: map[statestore.Slot]*apply.Base{}, sessions: map[string]bool{}}
-	for _, p := range e.pipes {
-		// A plan that a dead firer left undecided is waited for, though not for long: fire settles it.
-		ctx, cancel := context.WithTimeout(ctx, connectWithin)
-		err := k.pipeline(ctx, e.kafka, p)
-		cancel()
-		if err != nil {
-			return nil, err
-		}
-	}
-	return k, nil
-}
-
-func (k *known) pipeline(ctx context.Context, log kafkaio.Log, p *pipeline.Pipeline) error {
-	parts, err := log.Partitions(ctx, p.Topics)
-	if err != nil {
-		return err
-	}
-	plan, err := apply.ReadPlan(ctx, log, p)
-	if err != nil {
-		return err
-	}
-	k.sessions[p.ID()] = p.HasSessions()
-	for _, part := range parts {
-		var base *apply.Base
-		if b, ok := plan.Partitions[part.TopicPartition]; ok && b.TopicID == part.TopicID && !plan.Ended {
-			base = &b
-		}
-		k.bases[identity(apply.SlotID(p, part))] = base
-	}
-	return nil
-}
-
-// wants reports whether a slot is the app's and spares reading the log: it has the committed plan's cut, or it can go on under it
-// from beyond where a restore would begin. Without a committed offset it is of a group that was deleted.
-func (k *known) wants(slot statestore.Slot, m statestore.Meta) bool {
-	base, mine := k.bases[identity(slot)]
-	switch {
-	case !mine:
-		return false
-	case base == nil:
-		k.earlier++
-		return false
-	case m.HasCut(base.Token):
-		return true
-	}
-	adopted := !k.sessions[slot.Pipeline] && !base.TakenOver && m.Applied <= base.Offset && m.Top.Watermark <= base.Watermark
-	if !adopted || m.Applied <= base.ReplayFrom {
-		k.behind++
-		return false
-	}
-	return true
 }

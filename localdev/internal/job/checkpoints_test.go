@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/functions/ops"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/job"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
@@ -306,12 +307,12 @@ func TestPlacesOfCheckpoints(t *testing.T) {
 	}
 	t.Setenv("AWS_REGION", "eu-west-3")
 	for place, want := range map[string]string{"s3://b/p": "s3://b/p/N", "dir": filepath.Join("dir", "N")} {
-		target, err := job.CheckpointTarget(t.Context(), place)
+		target, err := ops.Target(t.Context(), place)
 		if err != nil || target.Path("N") != want {
 			t.Errorf("%s: %v", place, err)
 		}
 	}
-	if _, err := job.CheckpointTarget(t.Context(), "s3://"); err == nil {
+	if _, err := ops.Target(t.Context(), "s3://"); err == nil {
 		t.Error("s3:// is a place")
 	}
 }
