@@ -17,14 +17,16 @@ FLUSHES ?= 5
 BOUNCES ?= 20
 REBUILD ?= 1000000
 SEED ?=
+OTEL ?=
 LOGS ?=
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 TOOL := go tool -modfile=infra/tools/go.mod
 
-# What Lambda runs: no RPC mode, no paths of the machine that built it, no symbols.
-BOOTSTRAP_FLAGS := -tags lambda.norpc -trimpath -ldflags "-s -w"
+# What Lambda runs: no RPC mode, no paths of the machine that built it, no symbols; OpenTelemetry only if OTEL is set.
+comma := ,
+BOOTSTRAP_FLAGS := -tags lambda.norpc$(if $(OTEL),$(comma)otel) -trimpath -ldflags "-s -w"
 ARCHITECTURES := arm64 amd64
 # What `sam build` builds for: its makefile builder does not tell, so this has to agree with the template's parameter Architecture.
 ARCHITECTURE ?= arm64
@@ -39,7 +41,7 @@ run: ## the main job on this machine, with Go alone: sample events in, windows o
 	@go build -o dist/tidemark ./localdev && exec dist/tidemark run $(ARGS)
 
 .PHONY: build
-build: ## the bootstrap binaries for Lambda in dist/ARCH/FUNCTION/, and dist/tidemark for this machine
+build: ## the bootstrap binaries for Lambda in dist/ARCH/FUNCTION/, and dist/tidemark for this machine (OTEL=1: with traces)
 	@for arch in $(ARCHITECTURES); do \
 	  for name in $(BOOTSTRAPS); do \
 	    echo "dist/$$arch/$$name/bootstrap"; \

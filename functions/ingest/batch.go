@@ -22,7 +22,7 @@ type Batch struct {
 	Work    apply.Work
 	Began   time.Time
 	Took    time.Duration // until the answer was known
-	Links   []Link        // traces of records, each once, at most 128; only if Deps.Links asks for them
+	Links   []string      // headers traceparent of records, each once, at most 128; only if Deps.Links asks for them
 }
 
 // Part is what an invocation was handed of one partition, and what became of it.
@@ -32,9 +32,6 @@ type Part struct {
 	Records  int
 	Failed   int
 }
-
-// Link is the trace context of a record, as its headers say it.
-type Link struct{ Parent, State string }
 
 // batch tells what became of an invocation. At the level INFO only what is out of the ordinary is worth a line: of the rest there
 // are metrics, and failures have their own lines.
@@ -81,27 +78,20 @@ func Names(parts []Part) []string {
 }
 
 // links collects the traces of records. What it returns is a copy: an event is valid until its decoder's next use only.
-func links(ev esm.Event) []Link {
-	var out []Link
+func links(ev esm.Event) []string {
+	var out []string
 	seen := map[string]bool{}
 	for _, b := range ev.Batches {
 		for i := range b.Records {
-			var parent, state []byte
 			for _, h := range b.Records[i].Headers {
-				switch h.Key {
-				case "traceparent":
-					parent = h.Value
-				case "tracestate":
-					state = h.Value
+				if h.Key != "traceparent" || seen[string(h.Value)] {
+					continue
 				}
-			}
-			if len(parent) == 0 || seen[string(parent)] {
-				continue
-			}
-			l := Link{string(parent), string(state)}
-			seen[l.Parent] = true
-			if out = append(out, l); len(out) == maxLinks {
-				return out
+				parent := string(h.Value)
+				seen[parent] = true
+				if out = append(out, parent); len(out) == maxLinks {
+					return out
+				}
 			}
 		}
 	}
