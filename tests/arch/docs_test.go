@@ -32,7 +32,7 @@ func TestDocumentsPointAtWhatExists(t *testing.T) {
 // targets returns the Makefile's targets and what help says of each ("" where it says nothing).
 func targets(t *testing.T) map[string]string {
 	t.Helper()
-	rule := regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):(?:[^=#\n][^#\n]*)?(?:##(.*))?$`)
+	rule := regexp.MustCompile(`(?m)^([a-z][A-Za-z0-9-]*):(?:[^=#\n][^#\n]*)?(?:##(.*))?$`)
 	found := map[string]string{}
 	for _, m := range rule.FindAllStringSubmatch(read(t, "Makefile"), -1) {
 		found[m[1]] = strings.TrimSpace(m[2])
@@ -46,7 +46,7 @@ func targets(t *testing.T) map[string]string {
 func TestDocumentsNameMakeTargetsThatExist(t *testing.T) {
 	have := targets(t)
 	// Code alone: in a sentence "make sure" is no command.
-	command := regexp.MustCompile("(?m)(?:`|^\\s*\\$?\\s*)make ([a-z][a-z0-9-]*)")
+	command := regexp.MustCompile("(?m)(?:`|^\\s*\\$?\\s*)make ([a-z][A-Za-z0-9-]*)")
 	fence := regexp.MustCompile("(?s)```.*?```")
 	inline := regexp.MustCompile("`[^`\n]+`")
 	for _, doc := range documents(t) {

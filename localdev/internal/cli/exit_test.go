@@ -107,8 +107,20 @@ func TestExitCodes(t *testing.T) {
 		"validate, no brokers":       {args: []string{"validate", "--config", spec, "--redis", "redis://127.0.0.1:1"}, code: 2, says: "--redis needs --brokers"},
 		"validate, schema":           {args: []string{"validate", "--schema"}, says: `"$schema"`},
 		"validate, example":          {args: []string{"validate", "--example"}, says: "pipelines:"},
-		"processor config":           {args: []string{"validate", "--config", processorConfig}, says: "aggregated-metrics-late"},
-		"log level that is none":     {args: []string{"validate", "--log-level", "loud"}, code: 2, says: "log-level"},
+		"template": {
+			args: []string{"validate", "--config", "../../../infra/tidemark.yaml", "--template", "../../../template.yaml"}, says: "template.yaml goes with the spec",
+		},
+		"template that does not fit": {
+			args: []string{"validate", "--config", "../../../infra/tidemark.yaml", "--template", "../../../template.yaml", "--parameter", "StartingPosition=LATEST"},
+			code: 2, says: "template and spec do not go together: 2 problems",
+		},
+		"template, missing": {args: []string{"validate", "--config", spec, "--template", "none.yaml"}, code: 2, says: "--template"},
+		"template, wrong parameter": {
+			args: []string{"validate", "--config", spec, "--template", "../../../template.yaml", "--parameter", "KafkaMode=mine"}, code: 2, says: "--parameter",
+		},
+		"parameter of no template": {args: []string{"validate", "--config", spec, "--parameter", "A=B"}, code: 2, says: "--parameter needs --template"},
+		"processor config":         {args: []string{"validate", "--config", processorConfig}, says: "aggregated-metrics-late"},
+		"log level that is none":   {args: []string{"validate", "--log-level", "loud"}, code: 2, says: "log-level"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := execute(t, c.env, c.args...)

@@ -16,14 +16,17 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/preflight"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/template"
 )
 
 type validateCmd struct {
 	specFlag
-	Brokers []string `placeholder:"HOST:PORT" help:"Also look at this Kafka: topics and their settings, a transaction that is tried and aborted, what was committed."`
-	Redis   []string `placeholder:"URL" help:"With --brokers: also look at this state store; several URLs with commas are one cluster."`
-	Schema  bool     `help:"Print the JSON Schema of specs, for editors, and exit."`
-	Example bool     `help:"Print a spec that shows everything, with comments, and exit."`
+	Brokers   []string          `placeholder:"HOST:PORT" help:"Also look at this Kafka: topics and their settings, a transaction that is tried and aborted, what was committed."`
+	Redis     []string          `placeholder:"URL" help:"With --brokers: also look at this state store; several URLs with commas are one cluster."`
+	Template  string            `placeholder:"FILE" help:"Also compare with this SAM or CloudFormation template: topics, groups, positions, batches, schedules."`
+	Parameter map[string]string `placeholder:"NAME=VALUE" mapsep:"none" help:"With --template: a parameter of it that is not the default. May be repeated."`
+	Schema    bool              `help:"Print the JSON Schema of specs, for editors, and exit."`
+	Example   bool              `help:"Print a spec that shows everything, with comments, and exit."`
 }
 
 // Help is shown below the flags.
@@ -34,11 +37,14 @@ Examples:
 
   tidemark validate --config tidemark.yaml
   tidemark validate --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379
+  tidemark validate --config infra/tidemark.yaml --template template.yaml --parameter BatchSize=1000
   tidemark validate --schema > tidemark.schema.json
 
 With --brokers each finding says what is to be done: an error cannot work or would lose data, a warning works, but not for ever.
 
-Exit codes: 2 the spec is wrong; 1 something of the brokers or the state store is an error.`
+With --template each problem has its line in the template. A schedule of less than a minute, which linters let pass, is one.
+
+Exit codes: 2 the spec is wrong, or the template does not go with it; 1 something of the brokers or the state store is an error.`
 }
 
 // report is what validate finds out.
@@ -51,6 +57,8 @@ type report struct {
 	State     string              `json:"state,omitempty"`
 	Trigger   string              `json:"trigger_group,omitempty"`
 	Pipelines []pipelineFacts     `json:"pipelines,omitempty"`
+	Template  string              `json:"template,omitempty"`
+	Deploy    []template.Problem  `json:"template_problems,omitempty"`
 	Brokers   []string            `json:"brokers,omitempty"`
 	Missing   []string            `json:"missing,omitempty"` // what the brokers lack
 	Preflight []preflight.Finding `json:"preflight,omitempty"`
@@ -116,6 +124,15 @@ func (c *validateCmd) Run(ctx context.Context, e *env) error {
 		return usage("--redis needs --brokers: what is looked at is whether they go together")
 	}
 	r.OK = true
+	if len(c.Parameter) > 0 && c.Template == "" {
+		return usage("--parameter needs --template: it is a parameter of that")
+	}
+	if r.Template = c.Template; c.Template != "" {
+		if r.Deploy, err = checkTemplate(c.Template, c.Parameter, app); err != nil {
+			return err
+		}
+		r.OK = judge(r.Deploy) == nil
+	}
 	if len(c.Brokers) > 0 {
 		r.Brokers = c.Brokers
 		if err := r.look(ctx, app, c.Brokers, c.Redis); err != nil {
@@ -128,6 +145,9 @@ func (c *validateCmd) Run(ctx context.Context, e *env) error {
 		err = r.print(e.Out)
 	}
 	if err != nil || r.OK {
+		return err
+	}
+	if err := judge(r.Deploy); err != nil {
 		return err
 	}
 	lacks := r.Missing
@@ -230,6 +250,13 @@ func (r *report) print(w io.Writer) error {
 		line("  fingerprint", p.Fingerprint)
 		line("  group", p.Group)
 	}
+	if r.Template != "" {
+		says := "goes with the spec"
+		if judge(r.Deploy) != nil {
+			says = "does not go with the spec"
+		}
+		line("\ntemplate", r.Template+" "+says)
+	}
 	if len(r.Brokers) > 0 && r.OK {
 		what := "topics and transactions are there"
 		if r.Delivery == atLeastOnce {
@@ -237,8 +264,16 @@ func (r *report) print(w io.Writer) error {
 		}
 		line("\nbrokers", strings.Join(r.Brokers, ", ")+": "+what)
 	}
-	if err := t.Flush(); err != nil || len(r.Preflight) == 0 {
+	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, p := range r.Deploy {
+		if _, err := fmt.Fprintln(w, p); err != nil {
+			return err
+		}
+	}
+	if len(r.Preflight) == 0 {
+		return nil
 	}
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
@@ -284,7 +319,7 @@ func (r *report) look(ctx context.Context, app *spec.App, brokers, redis []strin
 	for _, name := range found.Missing {
 		r.Missing = append(r.Missing, "topic "+name)
 	}
-	r.Preflight, r.OK = found.Findings, found.OK()
+	r.Preflight, r.OK = found.Findings, r.OK && found.OK()
 	switch found.Transactions {
 	case preflight.TransactionsWork:
 		r.Delivery = exactlyOnce
