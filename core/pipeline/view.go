@@ -193,8 +193,8 @@ func (v *View) Compare(other *View, w event.Time, found func(Mismatch)) (int, er
 		if d.LastEnd(s).Add(d.Lateness) <= w {
 			continue
 		}
-		n += v.compareTables(other, v.tables[id], other.tables[id], func(key, what string) {
-			found(Mismatch{d.Name, window.Window{Start: s.Start, End: s.End}, key, what})
+		n += v.compareTables(v.tables[id], other.tables[id], func(key, what string) {
+			found(Mismatch{d.Name, window.Window(s), key, what})
 		})
 	}
 	for def := range v.p.Windows {
@@ -210,7 +210,7 @@ func (v *View) Compare(other *View, w event.Time, found func(Mismatch)) (int, er
 	return n, nil
 }
 
-func (v *View) compareTables(other *View, mine, its *table, found func(key, what string)) int {
+func (v *View) compareTables(mine, its *table, found func(key, what string)) int {
 	empty := newTable()
 	mine, its = cmp.Or(mine, empty), cmp.Or(its, empty)
 	n := len(mine.keys)
@@ -219,14 +219,14 @@ func (v *View) compareTables(other *View, mine, its *table, found func(key, what
 		if j, ok := its.at[key]; ok {
 			row = &its.rows[j]
 		}
-		if what := v.differ(other, &mine.rows[i], row); what != "" {
+		if what := v.differ(&mine.rows[i], row); what != "" {
 			found(key, what)
 		}
 	}
 	for j, key := range its.keys {
 		if _, ok := mine.at[key]; !ok {
 			n++
-			found(key, v.differ(other, nil, &its.rows[j]))
+			found(key, v.differ(nil, &its.rows[j]))
 		}
 	}
 	return n
@@ -261,7 +261,7 @@ func (v *View) compareSessions(other *View, def uint16, w event.Time, found func
 		}
 	}
 	for at, p := range pairs {
-		if what := v.differ(other, p.mine, p.its); what != "" {
+		if what := v.differ(p.mine, p.its); what != "" {
 			found(Mismatch{d.Name, at.w, at.key, what})
 		}
 	}
@@ -269,7 +269,7 @@ func (v *View) compareSessions(other *View, def uint16, w event.Time, found func
 }
 
 // differ says in what two rows are not alike; nil is a row that is not there. It is empty if they are.
-func (v *View) differ(other *View, mine, its *aggregate.Row) string {
+func (v *View) differ(mine, its *aggregate.Row) string {
 	c := v.p.composite
 	switch {
 	case mine == nil:

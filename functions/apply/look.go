@@ -43,3 +43,15 @@ func MadeAnew(tp event.TopicPartition, plan int64) string {
 	return fmt.Sprintf("%s/%d: the topic was deleted and made anew since plan %d; its offsets mean other records now; "+
 		"start a new pipeline under another name", tp.Topic, tp.Partition, plan)
 }
+
+// Stranger says that a slot of the pipeline is of a topic that it has no more, and what to do; empty if there is none. ids are the
+// topics of the plan and of the partitions that have no genesis yet, one of which is called topic.
+func Stranger(stored []statestore.Slot, ids map[[16]byte]bool, topic string) string {
+	for _, slot := range stored {
+		if !ids[slot.TopicID] {
+			return fmt.Sprintf("the pipeline has state of a topic with the id %x, but %s is another one now: it was deleted and made anew, and its offsets mean "+
+				"other records; start a new pipeline under another name, or drop the state to begin again", slot.TopicID, topic)
+		}
+	}
+	return ""
+}

@@ -137,11 +137,8 @@ func (r *runner) strangers(ctx context.Context, begin []start, plan *apply.Plan)
 	if err != nil {
 		return fmt.Errorf("state before the genesis: %w", err)
 	}
-	for _, slot := range slots {
-		if !ids[slot.TopicID] {
-			return halted("the pipeline has state of a topic with the id %x, but %s is another one now: it was deleted and made anew, and its offsets mean "+
-				"other records; start a new pipeline under another name, or drop the state to begin again", slot.TopicID, begin[0].Topic)
-		}
+	if why := apply.Stranger(slots, ids, begin[0].Topic); why != "" {
+		return halted("%s", why)
 	}
 	return nil
 }

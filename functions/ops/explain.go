@@ -12,6 +12,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/watermark"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
@@ -67,15 +68,15 @@ type PartitionExplained struct {
 
 // WindowExplained is a window that has records and still takes more.
 type WindowExplained struct {
-	Name    string   `json:"name"`
-	Type    string   `json:"type"`
-	Start   string   `json:"start"`
-	End     string   `json:"end"` // fires when the watermark gets there; of sessions the earliest end
-	Fired   bool     `json:"fired"`
-	ToGo    string   `json:"to_go,omitempty"` // how far the watermark has to move
-	Final   string   `json:"final"`           // from this watermark on it takes no record
-	In      []string `json:"partitions"`
-	endTime event.Time
+	Name  string   `json:"name"`
+	Type  string   `json:"type"`
+	Start string   `json:"start"`
+	End   string   `json:"end"` // fires when the watermark gets there; of sessions the earliest end
+	Fired bool     `json:"fired"`
+	ToGo  string   `json:"to_go,omitempty"` // how far the watermark has to move
+	Final string   `json:"final"`           // from this watermark on it takes no record
+	In    []string `json:"partitions"`
+	at    window.Window
 }
 
 // EarlyLook is what a window has of a key so far.
@@ -156,6 +157,9 @@ func (l *look) explain(ctx context.Context, key *string) error {
 			return err
 		}
 	}
+	if err := l.strangers(ctx); err != nil {
+		return err
+	}
 	offsets, err := l.Log.Offsets(ctx, tps) // after the slots: what comes in between is lag, not idleness
 	if err != nil {
 		return fmt.Errorf("end offsets: %w", err)
@@ -220,6 +224,30 @@ func (l *look) partition(ctx context.Context, part kafkaio.Partition) error {
 	}
 	if !p.stored && p.base == nil {
 		p.status.Meta = statestore.Meta{MaxTime: event.MinTime, LastRecordAt: event.MinTime}
+	}
+	return nil
+}
+
+// strangers looks for state of a topic that was made anew, where partitions have no genesis.
+func (l *look) strangers(ctx context.Context) error {
+	ids, topic := map[[16]byte]bool{}, ""
+	for _, b := range l.plan.Partitions {
+		ids[b.TopicID] = true
+	}
+	for _, p := range l.parts {
+		if p.base == nil {
+			ids[p.TopicID], topic = true, p.Topic
+		}
+	}
+	if topic == "" || l.plan.Ended {
+		return nil
+	}
+	stored, err := l.Store.Slots(ctx, l.pipe.ID())
+	if err != nil {
+		return fmt.Errorf("slots: %w", err)
+	}
+	if why := apply.Stranger(stored, ids, topic); why != "" {
+		l.out.Halts = append(l.out.Halts, why)
 	}
 	return nil
 }
@@ -352,8 +380,10 @@ func (l *look) windows() {
 				}
 				k := place{s.ID.Window, w.Start, w.End}
 				if at[k] == nil {
-					at[k] = &WindowExplained{Name: d.Name, Type: d.Kind.String(), Start: w.Start.String(), End: w.End.String(),
-						Fired: w.End <= l.plan.Watermark, Final: last.String(), endTime: w.End}
+					at[k] = &WindowExplained{
+						Name: d.Name, Type: d.Kind.String(), Start: w.Start.String(), End: w.End.String(),
+						Fired: w.End <= l.plan.Watermark, Final: last.String(), at: w,
+					}
 					if l.plan.Watermark != event.MinTime && w.End > l.plan.Watermark {
 						at[k].ToGo = w.End.Sub(l.plan.Watermark).Duration().String()
 					}
@@ -368,7 +398,7 @@ func (l *look) windows() {
 		l.out.Windows = append(l.out.Windows, *w)
 	}
 	slices.SortFunc(l.out.Windows, func(a, b WindowExplained) int {
-		return cmp.Or(cmp.Compare(a.endTime, b.endTime), cmp.Compare(a.Start, b.Start), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.at.End, b.at.End), cmp.Compare(a.at.Start, b.at.Start), cmp.Compare(a.Name, b.Name))
 	})
 	l.out.Open = len(l.out.Windows)
 	l.out.Windows = l.out.Windows[:min(len(l.out.Windows), maxWindows)]

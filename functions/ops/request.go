@@ -57,7 +57,7 @@ func parse(payload []byte) (request, error) {
 	var r request
 	fields := map[string]json.RawMessage{}
 	d := json.NewDecoder(bytes.NewReader(payload))
-	if err := d.Decode(&fields); err != nil && !(errors.Is(err, io.EOF)) {
+	if err := d.Decode(&fields); err != nil && !errors.Is(err, io.EOF) {
 		return r, fmt.Errorf("%w: not a JSON object: %w; {\"command\":\"help\"} lists the commands", ErrPayload, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {

@@ -228,8 +228,10 @@ func (h *Handler) Slot(ctx context.Context, slot, after string, limit int) (*Slo
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
 	out := &SlotDetails{
-		SlotInfo: SlotInfo{Slot: s.name, TopicID: fmt.Sprintf("%x", s.id.TopicID), Applied: st.Applied, MaxTime: stamp(st.MaxTime), LastRecordAt: stamp(st.LastRecordAt),
-			Fence: stamp(st.Top.Watermark), Slices: len(st.Slices)},
+		SlotInfo: SlotInfo{
+			Slot: s.name, TopicID: fmt.Sprintf("%x", s.id.TopicID), Applied: st.Applied, MaxTime: stamp(st.MaxTime), LastRecordAt: stamp(st.LastRecordAt),
+			Fence: stamp(st.Top.Watermark), Slices: len(st.Slices),
+		},
 		Base: cutInfo(st.Base), Top: cutInfo(st.Top), Detail: []SliceInfo{},
 	}
 	for _, x := range st.Slices {
