@@ -26,7 +26,10 @@ func (c *Client) CreateTopic(ctx context.Context, name string, partitions int32,
 	for k, v := range configs {
 		settings[k] = &v
 	}
-	_, err := c.adm.CreateTopic(ctx, partitions, replication, settings, name)
+	err := c.kgo.again(func() error {
+		_, err := c.adm.CreateTopic(ctx, partitions, replication, settings, name)
+		return err
+	})
 	if errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("create topic %q: %w", name, ErrTopicExists)
 	}
@@ -88,7 +91,7 @@ func (c *Client) DeleteRecords(ctx context.Context, p event.TopicPartition, befo
 // Produce publishes outside of any transaction, idempotently, and waits until all messages are acknowledged. After an error
 // some may have been published.
 func (c *Client) Produce(ctx context.Context, messages []Message) error {
-	if _, err := produce(ctx, c.kgo, messages); err != nil {
+	if _, err := produce(ctx, c.kgo.Client, messages); err != nil {
 		return fmt.Errorf("produce: %w", classify(err))
 	}
 	return nil
@@ -166,13 +169,13 @@ func (c *Client) Consume(ctx context.Context, topics []string, o ConsumeOptions,
 	if o.Uncommitted {
 		isolation = kgo.ReadUncommitted()
 	}
-	cl, err := kgo.NewClient(c.opts.clientOpts(
+	cl, err := c.opts.connect(
 		kgo.ConsumeTopics(topics...),
 		kgo.ConsumeStartOffset(at),
 		kgo.FetchIsolationLevel(isolation),
 		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.FetchMaxPartitionBytes(c.opts.FetchBytes),
-	)...)
+	)
 	if err != nil {
 		return fmt.Errorf("consume %q: %w", topics, err)
 	}

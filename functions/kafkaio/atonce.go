@@ -47,7 +47,7 @@ const (
 // atOnce implements Session without transactions.
 type atOnce struct {
 	owner   *Client
-	kgo     *kgo.Client
+	kgo     wire
 	id      string
 	member  *member // nil where the cluster has no members with an id of their own
 	commits *writes
@@ -74,7 +74,7 @@ func (p atOncePublisher) Open(ctx context.Context, id string) (Session, error) {
 		return nil, fmt.Errorf("open session %q: %w", id, err)
 	}
 	commits := &writes{key: kmsg.OffsetCommit}
-	cl, err := kgo.NewClient(p.client.opts.clientOpts(kgo.WithHooks(commits))...)
+	cl, err := p.client.opts.connect(kgo.WithHooks(commits))
 	if err != nil {
 		return nil, fmt.Errorf("open session %q: %w", id, err)
 	}
@@ -223,7 +223,7 @@ func (s *atOnce) Produce(ctx context.Context, messages []Message) ([]Position, e
 	if err != nil {
 		return nil, fmt.Errorf("produce in session %q: %w", s.id, err)
 	}
-	positions, err := produce(ctx, s.kgo, messages)
+	positions, err := produce(ctx, s.kgo.Client, messages)
 	if err != nil {
 		return nil, fmt.Errorf("produce in session %q: %w", s.id, s.fail(classify(err)))
 	}
@@ -340,7 +340,7 @@ func (s *atOnce) request(group string) *kmsg.OffsetCommitRequest {
 	return req
 }
 
-func commitOnce(ctx context.Context, cl *kgo.Client, req *kmsg.OffsetCommitRequest) error {
+func commitOnce(ctx context.Context, cl wire, req *kmsg.OffsetCommitRequest) error {
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
 		return err

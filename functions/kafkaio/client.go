@@ -35,7 +35,7 @@ var (
 // It is safe for concurrent use.
 type Client struct {
 	opts Options
-	kgo  *kgo.Client
+	kgo  wire
 	adm  *kadm.Client
 
 	decompressor kgo.Decompressor
@@ -61,7 +61,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("kafkaio: options: %w", err)
 	}
-	cl, err := kgo.NewClient(o.clientOpts()...)
+	cl, err := o.connect()
 	if err != nil {
 		return nil, fmt.Errorf("kafkaio: options: %w", err)
 	}
@@ -72,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	return &Client{
 		opts:         o,
 		kgo:          cl,
-		adm:          kadm.NewClient(cl),
+		adm:          kadm.NewClient(cl.Client),
 		decompressor: kgo.DefaultDecompressor(),
 		topics:       map[string]topicInfo{},
 	}, nil
@@ -172,6 +172,8 @@ func classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case isAuthentication(err):
+		return authentication(err)
 	case isUnknownTopic(err):
 		return fmt.Errorf("%w: %w", ErrUnknownTopic, err)
 	case errors.Is(err, kerr.OffsetOutOfRange):

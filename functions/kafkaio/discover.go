@@ -15,7 +15,7 @@ import (
 // Groups implements Log: every broker is asked for the groups that it coordinates.
 func (c *Client) Groups(ctx context.Context, prefix string) ([]string, error) {
 	var names []string
-	err := repeat(ctx, c.opts.RetryFor, func() error {
+	list := func() error {
 		names = nil
 		listed, err := c.adm.ListGroups(ctx)
 		if shards, ok := errors.AsType[*kadm.ShardErrors](err); ok && len(shards.Errs) > 0 {
@@ -30,7 +30,8 @@ func (c *Client) Groups(ctx context.Context, prefix string) ([]string, error) {
 			}
 		}
 		return nil
-	})
+	}
+	err := repeat(ctx, c.opts.RetryFor, func() error { return c.kgo.again(list) })
 	if err != nil {
 		return nil, fmt.Errorf("list groups %q: %w", prefix+"*", classify(err))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -197,7 +198,11 @@ func configValues(r *kmsg.DescribeConfigsResponseResource) map[string]string {
 // BrokerFacts returns the settings of one broker; which one is not said, since a cluster's brokers have the same of those that
 // matter here.
 func (c *Client) BrokerFacts(ctx context.Context) (map[string]string, error) {
-	brokers, err := c.adm.ListBrokers(ctx)
+	var brokers kadm.BrokerDetails
+	err := c.kgo.again(func() (err error) {
+		brokers, err = c.adm.ListBrokers(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list brokers: %w", classify(err))
 	}

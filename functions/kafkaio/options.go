@@ -27,8 +27,12 @@ type Options struct {
 	// RetryFor is how long an operation is repeated against brokers that cannot be reached or have lost the leadership,
 	// without any progress, even if its context allows more. Default 30 s.
 	RetryFor time.Duration
-	// Extra are passed to every kgo client last: TLS, SASL, a dialer.
+	// Auth is who this is to the brokers. The zero value is nobody, in plain text.
+	Auth Auth
+	// Extra are passed to every kgo client last.
 	Extra []kgo.Opt
+
+	auth *authenticator // set by withDefaults, and shared by all clients of these options
 }
 
 func (o Options) withDefaults() Options {
@@ -50,6 +54,7 @@ func (o Options) withDefaults() Options {
 	if o.RetryFor == 0 {
 		o.RetryFor = 30 * time.Second
 	}
+	o.auth = &authenticator{Auth: o.Auth}
 	return o
 }
 
@@ -73,6 +78,9 @@ func (o Options) validate() error {
 	}
 	if o.RetryFor < 0 {
 		errs = append(errs, fmt.Errorf("retry for: must be > 0, got %s", o.RetryFor))
+	}
+	if err := o.Auth.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -100,7 +108,7 @@ func (o Options) clientOpts(more ...kgo.Opt) []kgo.Opt {
 	if err != nil {
 		compression = kgo.NoCompression()
 	}
-	opts := make([]kgo.Opt, 0, 12+len(more)+len(o.Extra))
+	opts := make([]kgo.Opt, 0, 16+len(more)+len(o.Extra))
 	opts = append(opts,
 		kgo.SeedBrokers(o.Brokers...),
 		kgo.ClientID(o.ClientID),
@@ -115,7 +123,9 @@ func (o Options) clientOpts(more ...kgo.Opt) []kgo.Opt {
 		kgo.ProducerLinger(2*time.Millisecond),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(newPartitioner()),
+		kgo.ConnIdleTimeout(idleFor),
 	)
+	opts = append(opts, o.auth.opts()...)
 	opts = append(opts, more...)
 	return append(opts, o.Extra...)
 }

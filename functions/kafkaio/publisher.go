@@ -34,7 +34,7 @@ func (c *Client) Open(ctx context.Context, transactionalID string) (Session, err
 	if version < epochPerTransaction {
 		opts = append(opts, kgo.MaxVersions(versionsBeforeEpochs()))
 	}
-	cl, err := kgo.NewClient(c.opts.clientOpts(opts...)...)
+	cl, err := c.opts.connect(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("open session %q: %w", transactionalID, err)
 	}

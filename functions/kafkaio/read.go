@@ -200,7 +200,11 @@ func (r *reader) fetchOnce(ctx context.Context) (*kmsg.FetchResponseTopicPartiti
 	p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.LogStartOffset = -1, -1, -1
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
-	kresp, err := r.c.kgo.Broker(int(leader)).RetriableRequest(ctx, req)
+	var kresp kmsg.Response
+	err = r.c.kgo.again(func() (err error) {
+		kresp, err = r.c.kgo.Broker(int(leader)).RetriableRequest(ctx, req)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

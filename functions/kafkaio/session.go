@@ -47,7 +47,7 @@ func (s txnState) String() string {
 // session implements Session over one kgo client.
 type session struct {
 	owner   *Client
-	kgo     *kgo.Client
+	kgo     wire
 	id      string
 	version int16 // transaction.version of the cluster at the time of Open
 	ends    *writes
@@ -112,7 +112,7 @@ func (s *session) Produce(ctx context.Context, messages []Message) ([]Position, 
 		return nil, fmt.Errorf("produce in session %q: %w", s.id, err)
 	}
 	s.sent = s.sent || len(messages) > 0
-	positions, err := produce(ctx, s.kgo, messages)
+	positions, err := produce(ctx, s.kgo.Client, messages)
 	if err != nil {
 		return nil, fmt.Errorf("produce in session %q: %w", s.id, s.fail(err))
 	}

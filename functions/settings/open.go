@@ -11,6 +11,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/cloud"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/redisstore"
@@ -28,6 +29,7 @@ type Runtime struct {
 	Store     statestore.Store
 	Signals   statestore.Signals // of the same servers; nil where they have none
 	Logger    *slog.Logger
+	Cloud     *cloud.Cloud
 }
 
 // Open reads environment and spec and connects to Kafka and Redis. Logs go to w as JSON lines.
@@ -37,7 +39,9 @@ func Open(ctx context.Context, getenv func(string) string, w io.Writer) (*Runtim
 		return nil, err
 	}
 	r := &Runtime{Settings: s, Logger: newLogger(w, s.logLevel(getenv))}
-	if r.App, err = s.LoadApp(); err != nil {
+	c := &connector{Settings: s, aws: cloud.New(getenv)}
+	c.secrets, r.Cloud = c.aws.Secrets(), c.aws
+	if r.App, err = s.loadApp(ctx, c.aws); err != nil {
 		return nil, err
 	}
 	if r.Pipelines, err = Compile(r.App); err != nil {
@@ -49,10 +53,10 @@ func Open(ctx context.Context, getenv func(string) string, w io.Writer) (*Runtim
 	if len(s.Redis) == 0 {
 		return nil, fmt.Errorf("%w: redis, but %s is not set", ErrBackend, EnvRedis)
 	}
-	if r.Kafka, err = OpenKafka(ctx, r.App, s.Brokers); err != nil {
+	if r.Kafka, err = c.kafka(ctx, r.App); err != nil {
 		return nil, err
 	}
-	if r.Store, err = OpenRedis(ctx, r.App, s.Redis); err != nil {
+	if r.Store, err = c.redis(ctx, r.App); err != nil {
 		r.Kafka.Close()
 		return nil, err
 	}
@@ -73,15 +77,19 @@ func Compile(app *spec.App) ([]*pipeline.Pipeline, error) {
 	return out, nil
 }
 
-// OpenKafka connects to the brokers given, or else to those of the spec.
+// OpenKafka connects, as nobody and in plain text, to the brokers given, or else to those of the spec.
 func OpenKafka(ctx context.Context, app *spec.App, brokers []string) (*kafkaio.Client, error) {
+	return openKafka(ctx, app, brokers, kafkaio.Auth{})
+}
+
+func openKafka(ctx context.Context, app *spec.App, brokers []string, auth kafkaio.Auth) (*kafkaio.Client, error) {
 	if len(brokers) == 0 {
 		brokers = list(app.Consumer.BootstrapServers)
 	}
 	if len(brokers) == 0 {
 		return nil, fmt.Errorf("no brokers: set %s, or kafka.consumer.bootstrap_servers in the spec", EnvBrokers)
 	}
-	return kafkaio.Open(ctx, kafkaio.Options{Brokers: brokers, Compression: app.Producer.Compression})
+	return kafkaio.Open(ctx, kafkaio.Options{Brokers: brokers, Compression: app.Producer.Compression, Auth: auth})
 }
 
 // OpenRedis connects to a Redis server, or, with several URLs, to a cluster.

@@ -3,26 +3,56 @@
 package settings
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/cloud"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 )
 
 // The variables.
 const (
-	EnvConfig      = "TIDEMARK_CONFIG"
-	EnvBrokers     = "TIDEMARK_BROKERS"
-	EnvRedis       = "TIDEMARK_REDIS"
-	EnvKafkaAuth   = "TIDEMARK_KAFKA_AUTH"
-	EnvKafkaSecret = "TIDEMARK_KAFKA_SECRET"
-	EnvFireTick    = "TIDEMARK_FIRE_TICK"
-	EnvLogLevel    = "TIDEMARK_LOG_LEVEL"
-	EnvCheckpoints = "TIDEMARK_CHECKPOINTS"
+	EnvConfig       = "TIDEMARK_CONFIG"
+	EnvBrokers      = "TIDEMARK_BROKERS"
+	EnvRedis        = "TIDEMARK_REDIS"
+	EnvKafkaAuth    = "TIDEMARK_KAFKA_AUTH"
+	EnvKafkaSecret  = "TIDEMARK_KAFKA_SECRET"
+	EnvKafkaCA      = "TIDEMARK_KAFKA_CA"
+	EnvRedisAuth    = "TIDEMARK_REDIS_AUTH"
+	EnvRedisSecret  = "TIDEMARK_REDIS_SECRET"
+	EnvRedisUser    = "TIDEMARK_REDIS_USER"
+	EnvRedisCache   = "TIDEMARK_REDIS_CACHE"
+	EnvRedisService = "TIDEMARK_REDIS_SERVICE"
+	EnvRedisCA      = "TIDEMARK_REDIS_CA"
+	EnvFireTick     = "TIDEMARK_FIRE_TICK"
+	EnvFireFunction = "TIDEMARK_FIRE_FUNCTION"
+	EnvLogLevel     = "TIDEMARK_LOG_LEVEL"
+	EnvTraces       = "TIDEMARK_TRACES"
+	EnvCheckpoints  = "TIDEMARK_CHECKPOINTS"
+)
+
+// Names returns all variables that functions read of their own, sorted.
+func Names() []string {
+	names := []string{
+		EnvConfig, EnvBrokers, EnvRedis, EnvKafkaAuth, EnvKafkaSecret, EnvKafkaCA, EnvRedisAuth, EnvRedisSecret, EnvRedisUser, EnvRedisCache,
+		EnvRedisService, EnvRedisCA, EnvFireTick, EnvFireFunction, EnvLogLevel, EnvTraces, EnvCheckpoints,
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Ways in which Redis is told who this is.
+const (
+	redisURL    = "url" // as the URLs say
+	redisSecret = "secret"
+	redisIAM    = "iam"
 )
 
 // defaultConfig is the file that the package of a function carries.
@@ -33,30 +63,47 @@ const maxTick = 30 * time.Second
 
 // Settings are the environment, checked.
 type Settings struct {
-	Checkpoints string        // where ops keeps checkpoints: a directory or s3:// URL; empty: the spec's checkpoint_path
-	ConfigFile  string        // path of the spec; default tidemark.yaml
-	Brokers     []string      // empty: those of the spec
-	Redis       []string      // URLs; several are a cluster
-	FireTick    time.Duration // pause between two looks of a fire invocation; default 1 s
-	LogLevel    slog.Level    // default INFO
+	ConfigFile string // place of the spec: a path, or one of cloud.Spec; default tidemark.yaml
+	Brokers    []string
+	Redis      []string // URLs; several are a cluster
+
+	KafkaAuth   kafkaio.AuthKind
+	KafkaSecret string // id or ARN
+	KafkaCA     string // path, or id or ARN of a secret; empty: the system's roots
+
+	RedisAuth    string // url (or empty), secret or iam
+	RedisSecret  string
+	RedisUser    string
+	RedisCache   string
+	RedisService string
+	RedisCA      string
+
+	FireTick     time.Duration // pause between two looks of a fire invocation; default 1 s
+	FireFunction string        // what ingest asks to look; empty: nobody
+	LogLevel     slog.Level    // default INFO
+	Traces       string        // none (or empty) or otlp
+	Checkpoints  string        // where ops keeps checkpoints: a directory or s3:// URL; empty: the spec's checkpoint_path
 }
 
 // FromEnv reads the environment. All problems come at once.
 func FromEnv(getenv func(string) string) (Settings, error) {
-	s := Settings{Checkpoints: getenv(EnvCheckpoints), ConfigFile: getenv(EnvConfig), Brokers: list(getenv(EnvBrokers)), Redis: list(getenv(EnvRedis)), FireTick: time.Second}
+	s := Settings{
+		ConfigFile: getenv(EnvConfig), Brokers: list(getenv(EnvBrokers)), Redis: list(getenv(EnvRedis)),
+		KafkaSecret: getenv(EnvKafkaSecret), KafkaCA: getenv(EnvKafkaCA),
+		RedisAuth: getenv(EnvRedisAuth), RedisSecret: getenv(EnvRedisSecret), RedisUser: getenv(EnvRedisUser), RedisCache: getenv(EnvRedisCache),
+		RedisService: getenv(EnvRedisService), RedisCA: getenv(EnvRedisCA),
+		FireTick: time.Second, FireFunction: getenv(EnvFireFunction), Traces: getenv(EnvTraces), Checkpoints: getenv(EnvCheckpoints),
+	}
 	var errs []error
 	if s.ConfigFile == "" {
 		s.ConfigFile = defaultConfig
 	}
-	if strings.HasPrefix(s.ConfigFile, "s3://") || strings.HasPrefix(s.ConfigFile, "ssm:") {
-		errs = append(errs, fmt.Errorf("%s: not supported yet: %s; put the spec into the package and name its path", EnvConfig, s.ConfigFile))
+	if cloud.IsSource(s.ConfigFile) {
+		if err := cloud.CheckSource(s.ConfigFile); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", EnvConfig, err))
+		}
 	}
-	if a := getenv(EnvKafkaAuth); a != "" && a != "none" {
-		errs = append(errs, fmt.Errorf("%s: not supported yet: %q; only none is", EnvKafkaAuth, a))
-	}
-	if getenv(EnvKafkaSecret) != "" {
-		errs = append(errs, fmt.Errorf("%s: not supported yet: only %s=none is", EnvKafkaSecret, EnvKafkaAuth))
-	}
+	errs = append(errs, s.checkKafka(getenv(EnvKafkaAuth)), s.checkRedis())
 	if v := getenv(EnvFireTick); v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < 10*time.Millisecond || d > maxTick {
@@ -69,7 +116,74 @@ func FromEnv(getenv func(string) string) (Settings, error) {
 			errs = append(errs, fmt.Errorf("%s: must be DEBUG, INFO, WARN or ERROR, got %q", EnvLogLevel, v))
 		}
 	}
+	if s.Traces != "" && s.Traces != "none" && s.Traces != "otlp" {
+		errs = append(errs, fmt.Errorf("%s: must be none or otlp, got %q", EnvTraces, s.Traces))
+	}
 	return s, errors.Join(errs...)
+}
+
+// checkKafka sets the way of authentication, and says whether what it needs is there, and nothing that it does not use: who sets a
+// secret means it to be asked for.
+func (s *Settings) checkKafka(auth string) error {
+	var errs []error
+	kinds := []kafkaio.AuthKind{kafkaio.AuthNone, kafkaio.AuthTLS, kafkaio.AuthIAM, kafkaio.AuthSCRAM, kafkaio.AuthMTLS}
+	i := slices.IndexFunc(kinds, func(k kafkaio.AuthKind) bool { return k.String() == auth })
+	switch {
+	case i >= 0:
+		s.KafkaAuth = kinds[i]
+	case auth != "":
+		return fmt.Errorf("%s: must be none, tls, iam, scram or mtls, got %q", EnvKafkaAuth, auth)
+	}
+	needs := s.KafkaAuth == kafkaio.AuthSCRAM || s.KafkaAuth == kafkaio.AuthMTLS
+	if needs && s.KafkaSecret == "" {
+		errs = append(errs, fmt.Errorf("%s: needed by %s=%s", EnvKafkaSecret, EnvKafkaAuth, s.KafkaAuth))
+	}
+	if !needs && s.KafkaSecret != "" {
+		errs = append(errs, fmt.Errorf("%s: only for %s=scram or mtls, not %s", EnvKafkaSecret, EnvKafkaAuth, s.KafkaAuth))
+	}
+	if s.KafkaAuth == kafkaio.AuthNone && s.KafkaCA != "" {
+		errs = append(errs, fmt.Errorf("%s: without TLS nothing is trusted: %s is none", EnvKafkaCA, EnvKafkaAuth))
+	}
+	return errors.Join(errs...)
+}
+
+// checkRedis is what checkKafka is, for Redis. Passwords that Redis is sent need TLS where they are not those of the URLs.
+func (s *Settings) checkRedis() error {
+	var errs []error
+	iam := s.RedisAuth == redisIAM
+	switch s.RedisAuth {
+	case "", redisURL, redisSecret, redisIAM:
+	default:
+		return fmt.Errorf("%s: must be url, secret or iam, got %q", EnvRedisAuth, s.RedisAuth)
+	}
+	for _, v := range []struct {
+		name, value string
+		needed      bool
+		auth        string
+	}{
+		{EnvRedisSecret, s.RedisSecret, s.RedisAuth == redisSecret, redisSecret},
+		{EnvRedisUser, s.RedisUser, iam, redisIAM},
+		{EnvRedisCache, s.RedisCache, iam, redisIAM},
+		{EnvRedisService, s.RedisService, iam, redisIAM},
+	} {
+		if v.needed && v.value == "" {
+			errs = append(errs, fmt.Errorf("%s: needed by %s=%s", v.name, EnvRedisAuth, v.auth))
+		}
+		if !v.needed && v.value != "" {
+			errs = append(errs, fmt.Errorf("%s: only for %s=%s", v.name, EnvRedisAuth, v.auth))
+		}
+	}
+	if iam && s.RedisService != "" && !slices.Contains([]string{"elasticache", "elasticache-serverless", "memorydb"}, s.RedisService) {
+		errs = append(errs, fmt.Errorf("%s: must be elasticache, elasticache-serverless or memorydb, got %q", EnvRedisService, s.RedisService))
+	}
+	if s.RedisAuth == redisSecret || iam || s.RedisCA != "" {
+		for i, url := range s.Redis {
+			if !strings.HasPrefix(url, "rediss://") {
+				errs = append(errs, fmt.Errorf("%s: URL %d must begin with rediss://: %s or %s asks for TLS", EnvRedis, i+1, EnvRedisAuth, EnvRedisCA))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func list(v string) []string {
@@ -82,9 +196,15 @@ func list(v string) []string {
 	return out
 }
 
-// LoadApp reads the spec.
-func (s Settings) LoadApp() (*spec.App, error) {
-	data, err := os.ReadFile(s.ConfigFile)
+// loadApp reads the spec from its place.
+func (s Settings) loadApp(ctx context.Context, aws *cloud.Cloud) (*spec.App, error) {
+	var data []byte
+	var err error
+	if cloud.IsSource(s.ConfigFile) {
+		data, err = aws.Spec(ctx, s.ConfigFile)
+	} else {
+		data, err = os.ReadFile(s.ConfigFile)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the spec (%s): %w", EnvConfig, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,19 +37,66 @@ func TestEnvironmentIsRead(t *testing.T) {
 }
 
 func TestEveryWrongVariableIsNamedAtOnce(t *testing.T) {
-	_, err := FromEnv(env(map[string]string{
-		EnvConfig: "s3://bucket/spec.yaml", EnvFireTick: "1h", EnvLogLevel: "loud", EnvKafkaAuth: "iam", EnvKafkaSecret: "arn:secret-of-mine",
-	}))
+	wrong := map[string]string{
+		EnvConfig: "s3://bucket-alone", EnvFireTick: "1h", EnvLogLevel: "loud", EnvKafkaSecret: "arn:secret-of-mine", EnvKafkaCA: "ca.pem",
+		EnvRedisAuth: "iam", EnvRedisSecret: "arn:another", EnvRedisService: "dynamo", EnvTraces: "jaeger", EnvRedis: "redis://u:hidden@c:1",
+	}
+	_, err := FromEnv(env(wrong))
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, name := range []string{EnvConfig, EnvFireTick, EnvLogLevel, EnvKafkaAuth, EnvKafkaSecret} {
+	for _, name := range []string{EnvConfig, EnvFireTick, EnvLogLevel, EnvKafkaSecret, EnvKafkaCA, EnvRedisSecret, EnvRedisUser, EnvRedisCache, EnvRedisService, EnvTraces, EnvRedis + ":"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in: %v", name, err)
 		}
 	}
-	if strings.Contains(err.Error(), "secret-of-mine") {
-		t.Errorf("shows a secret: %v", err)
+	for _, shown := range []string{"secret-of-mine", "another", "hidden"} {
+		if strings.Contains(err.Error(), shown) {
+			t.Errorf("shows %q: %v", shown, err)
+		}
+	}
+}
+
+func TestWaysOfAuthentication(t *testing.T) {
+	for _, c := range []struct {
+		vars map[string]string
+		ok   bool
+	}{
+		{map[string]string{EnvKafkaAuth: "tls", EnvKafkaCA: "ca.pem"}, true},
+		{map[string]string{EnvKafkaAuth: "iam"}, true},
+		{map[string]string{EnvKafkaAuth: "scram", EnvKafkaSecret: "x"}, true},
+		{map[string]string{EnvKafkaAuth: "mtls", EnvKafkaSecret: "x"}, true},
+		{map[string]string{EnvKafkaAuth: "scram"}, false},
+		{map[string]string{EnvKafkaAuth: "plain"}, false},
+		{map[string]string{EnvKafkaAuth: "iam", EnvKafkaSecret: "x"}, false},
+		{map[string]string{EnvRedisAuth: "secret", EnvRedisSecret: "x", EnvRedis: "rediss://a:1"}, true},
+		{map[string]string{EnvRedisAuth: "secret", EnvRedisSecret: "x", EnvRedis: "redis://a:1"}, false},
+		{map[string]string{EnvRedisAuth: "iam", EnvRedisUser: "u", EnvRedisCache: "c", EnvRedisService: "memorydb", EnvRedis: "rediss://a:1"}, true},
+		{map[string]string{EnvRedisAuth: "token"}, false},
+		{map[string]string{EnvConfig: "appconfig:a/b/c"}, true},
+		{map[string]string{EnvConfig: "appconfig:a/b"}, false},
+		{map[string]string{EnvConfig: "ssm:/a"}, true},
+	} {
+		if _, err := FromEnv(env(c.vars)); (err == nil) != c.ok {
+			t.Errorf("%v: %v", c.vars, err)
+		}
+	}
+}
+
+func TestEveryVariableIsRead(t *testing.T) {
+	read := map[string]bool{}
+	if _, err := FromEnv(func(name string) string { read[name] = true; return "" }); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for name := range read {
+		if strings.HasPrefix(name, "TIDEMARK_") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if diff := cmp.Diff(Names(), names); diff != "" {
+		t.Errorf("Names() and what FromEnv reads (-named +read):\n%s", diff)
 	}
 }
 
