@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
@@ -38,5 +39,5 @@ func judge(found []template.Problem) error {
 	if n == 0 {
 		return nil
 	}
-	return usage("%w: %d problems", errTemplate, n)
+	return fmt.Errorf("%w: %d problems", errTemplate, n)
 }

@@ -112,7 +112,7 @@ func TestExitCodes(t *testing.T) {
 		},
 		"template that does not fit": {
 			args: []string{"validate", "--config", "../../../infra/tidemark.yaml", "--template", "../../../template.yaml", "--parameter", "StartingPosition=LATEST"},
-			code: 2, says: "template and spec do not go together: 2 problems",
+			code: 1, says: "template and spec do not go together: 2 problems",
 		},
 		"template, missing": {args: []string{"validate", "--config", spec, "--template", "none.yaml"}, code: 2, says: "--template"},
 		"template, wrong parameter": {

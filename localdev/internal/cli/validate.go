@@ -44,7 +44,7 @@ With --brokers each finding says what is to be done: an error cannot work or wou
 
 With --template each problem has its line in the template. A schedule of less than a minute, which linters let pass, is one.
 
-Exit codes: 2 the spec is wrong, or the template does not go with it; 1 something of the brokers or the state store is an error.`
+Exit codes: 2 the spec is wrong; 1 the template does not go with it, or something of the brokers or the state store is an error.`
 }
 
 // report is what validate finds out.
