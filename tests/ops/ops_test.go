@@ -165,13 +165,18 @@ func (s *stage) results() []string {
 	return out
 }
 
-// damage adds a number to what a slot has, as no log has it: it moves a delta from one slice into another.
 func (s *stage) damage(p int) {
 	s.t.Helper()
-	ctx, slot := s.t.Context(), s.slot(p)
-	st, err := s.store.Status(ctx, slot)
+	damageSlot(s.t, s.store, s.slot(p))
+}
+
+// damageSlot stores a delta of the newest tumbling window twice, as no log has it.
+func damageSlot(t *testing.T, store statestore.Store, slot statestore.Slot) {
+	t.Helper()
+	ctx := t.Context()
+	st, err := store.Status(ctx, slot)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	last := statestore.SliceInfo{}
 	for _, x := range st.Slices {
@@ -179,21 +184,21 @@ func (s *stage) damage(p int) {
 			last = x
 		}
 	}
-	refs, err := s.store.Index(ctx, slot, st.Top.Token, []statestore.SliceID{last.ID})
+	refs, err := store.Index(ctx, slot, st.Top.Token, []statestore.SliceID{last.ID})
 	if err != nil || len(refs) == 0 {
-		s.t.Fatal(refs, err)
+		t.Fatal(refs, err)
 	}
-	payloads, err := s.store.Read(ctx, slot, st.Top.Token, refs[:1])
+	payloads, err := store.Read(ctx, slot, st.Top.Token, refs[:1])
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	twice := refs[0]
 	twice.Bucket = 255 // the same groups once more
 	sweep := statestore.Sweep{Token: st.Top.Token, Replace: []statestore.Replace{{
 		Remove: refs[:1], With: []statestore.Delta{{Ref: refs[0], Payload: payloads[0]}, {Ref: twice, Payload: payloads[0]}},
 	}}}
-	if err := s.store.Sweep(ctx, slot, sweep); err != nil {
-		s.t.Fatal(err)
+	if err := store.Sweep(ctx, slot, sweep); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -47,6 +47,9 @@ type commands struct {
 	Validate   validateCmd   `cmd:"" help:"Check a spec, and the topics that it needs."`
 	Checkpoint checkpointCmd `cmd:"" help:"Copy the state of an app, so that less of the log is read if it is lost."`
 	Restore    restoreCmd    `cmd:"" help:"Put back into the state store what it has lost, from a checkpoint."`
+	Explain    explainCmd    `cmd:"" help:"Why a window has not fired, and who holds the watermark back."`
+	State      stateCmd      `cmd:"" help:"Look into the state store."`
+	Verify     verifyCmd     `cmd:"" help:"Fold the log again and compare it with the state; check the books."`
 
 	LogLevel slog.Level       `default:"warn" env:"TIDEMARK_LOG_LEVEL" help:"Least level of what is logged to stderr: debug, info, warn or error."`
 	JSON     bool             `help:"One JSON object a line on stdout in place of text."`

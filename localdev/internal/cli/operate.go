@@ -1,0 +1,205 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/llm-auto-optimizer/tidemark/functions/ops"
+	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+)
+
+// operateFlags say which brokers and which state a command looks at.
+type operateFlags struct {
+	stateFlags
+	Brokers  []string `placeholder:"HOST:PORT" env:"TIDEMARK_BROKERS" help:"The Kafka that has the topics. Default: the spec's bootstrap_servers."`
+	Pipeline string   `placeholder:"NAME" help:"One pipeline only."`
+}
+
+// errUnequal is returned where the state is not what the log says.
+var errUnequal = errors.New("the state is not what the log says, or the books do not balance")
+
+// with opens what a command needs, and prints what it answers.
+func (f *operateFlags) with(ctx context.Context, e *env, do func(h *ops.Handler) (any, func(io.Writer) error, error)) (err error) {
+	s, err := f.open(ctx, e, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	client, err := settings.OpenKafka(ctx, s.app, f.Brokers)
+	if err != nil {
+		return fmt.Errorf("no brokers (--brokers): %w", err)
+	}
+	defer client.Close()
+	h := ops.New(ops.Deps{App: s.app, Pipelines: s.pipes, Store: s.Store, Log: client, Clock: settings.Now, Logger: e.logger})
+	answer, text, err := do(h)
+	if err != nil {
+		return err
+	}
+	if e.json {
+		return json.NewEncoder(e.Out).Encode(answer)
+	}
+	return text(e.Out)
+}
+
+type explainCmd struct {
+	operateFlags
+	Key *string `placeholder:"KEY" help:"Also show what the open windows have of this grouping key so far."`
+}
+
+// Help is shown below the flags.
+func (*explainCmd) Help() string {
+	return `Why has a window not fired? It decides as fire would, changes nothing, and says who holds the watermark back, what is halted or blocked, how far each partition is, and which windows are open.
+
+Example:
+
+  tidemark explain --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379 --key service=a`
+}
+
+// Run implements the command.
+func (c *explainCmd) Run(ctx context.Context, e *env) error {
+	return c.with(ctx, e, func(h *ops.Handler) (any, func(io.Writer) error, error) {
+		x, err := h.Explain(ctx, c.Pipeline, c.Key)
+		return x, func(w io.Writer) error { return printExplanation(w, x) }, err
+	})
+}
+
+// or writes what may be missing.
+func or(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return *s
+}
+
+func printExplanation(out io.Writer, x *ops.Explanation) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for i := range x.Pipelines {
+		p := &x.Pipelines[i]
+		_, _ = fmt.Fprintf(w, "pipeline %s: plan %d, watermark %s, held by %s\n", p.Pipeline, p.Plan, or(p.Watermark), p.HeldBy)
+		for _, why := range p.Why {
+			_, _ = fmt.Fprintf(w, "  %s\n", why)
+		}
+		_, _ = fmt.Fprint(w, "\nPARTITION\tAPPLIED\tEND\tLAG\tLARGEST TIME\tLAST RECORD\tSTATE\n")
+		for _, q := range p.Parts {
+			state := q.State
+			if q.Idle {
+				state += ", idle"
+			}
+			_, _ = fmt.Fprintf(w, "%s/%d\t%d\t%d\t%d\t%s\t%s\t%s\n", q.Topic, q.Partition, q.Applied, q.End, q.Lag, or(q.MaxTime), q.LastRecord, state)
+		}
+		_, _ = fmt.Fprintf(w, "\n%d open windows\nWINDOW\tSTART\tFIRES AT\tTO GO\tFINAL AT\n", p.Open)
+		for _, q := range p.Windows {
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", q.Name, q.Start, q.End, q.ToGo, q.Final)
+		}
+		if p.EarlyNote != "" {
+			_, _ = fmt.Fprintf(w, "\nearly look, %s\n", p.EarlyNote)
+		}
+		for _, q := range p.Early {
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d records\t%s\n", q.Window, q.Start, q.End, q.Records, q.Results)
+		}
+	}
+	return w.Flush()
+}
+
+type stateCmd struct {
+	List stateListCmd `cmd:"" help:"List the slots of the state store."`
+	Get  stateGetCmd  `cmd:"" help:"Show one slot and its slices."`
+}
+
+type stateListCmd struct {
+	operateFlags
+	Prefix string `placeholder:"PREFIX" help:"Only slots whose name, PIPELINE/TOPIC/PARTITION, begins so."`
+	After  string `placeholder:"SLOT" help:"Go on behind this one."`
+	Limit  int    `default:"100" help:"So many at most."`
+}
+
+// Run implements the command.
+func (c *stateListCmd) Run(ctx context.Context, e *env) error {
+	return c.with(ctx, e, func(h *ops.Handler) (any, func(io.Writer) error, error) {
+		l, err := h.State(ctx, ops.StateQuery{Pipeline: c.Pipeline, Prefix: c.Prefix, After: c.After, Limit: c.Limit})
+		return l, func(out io.Writer) error {
+			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+			_, _ = fmt.Fprint(w, "SLOT\tAPPLIED\tLARGEST TIME\tFENCE\tSLICES\tDELTAS\n")
+			for _, s := range l.Slots {
+				_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%d\t%s\n", s.Slot, s.Applied, or(s.MaxTime), or(s.Fence), s.Slices, s.Deltas, s.Trouble)
+			}
+			if l.Next != "" {
+				_, _ = fmt.Fprintf(w, "there are more: --after %s\n", l.Next)
+			}
+			return w.Flush()
+		}, err
+	})
+}
+
+type stateGetCmd struct {
+	operateFlags
+	Slot  string `arg:"" help:"Its name: PIPELINE/TOPIC/PARTITION."`
+	After string `placeholder:"PLACE" help:"Go on behind what the page before said."`
+	Limit int    `default:"100" help:"So many slices at most."`
+}
+
+// Run implements the command.
+func (c *stateGetCmd) Run(ctx context.Context, e *env) error {
+	return c.with(ctx, e, func(h *ops.Handler) (any, func(io.Writer) error, error) {
+		d, err := h.Slot(ctx, c.Slot, c.After, c.Limit)
+		return d, func(out io.Writer) error {
+			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+			_, _ = fmt.Fprintf(w, "%s: applied %d, largest time %s, base (%d, %s), top (%d, %s)\n", d.Slot, d.Applied, or(d.MaxTime), d.Base.Offset, or(d.Base.Watermark), d.Top.Offset, or(d.Top.Watermark))
+			_, _ = fmt.Fprint(w, "WINDOW\tSTART\tEND\tDELTAS\tOFFSETS\tRECORDS\tGROUPS\tSIZE\n")
+			for _, s := range d.Detail {
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t[%d, %d)\t%d\t%d\t%s\t%s\n", s.Window, s.Start, s.End, s.Deltas, s.From, s.To, s.Owned, s.Groups, size(s.Bytes), s.Trouble)
+			}
+			if d.Next != "" {
+				_, _ = fmt.Fprintf(w, "there are more: --after %s\n", d.Next)
+			}
+			return w.Flush()
+		}, err
+	})
+}
+
+type verifyCmd struct{ operateFlags }
+
+// Help is shown below the flags.
+func (*verifyCmd) Help() string {
+	return `Folds the log again, from where the committed plan would be restored, and compares what is open with the state; and checks that the books of the ledger balance. It changes nothing, and the functions may go on meanwhile. Exit code 1 if something differs.`
+}
+
+// Run implements the command.
+func (c *verifyCmd) Run(ctx context.Context, e *env) error {
+	ok := true
+	err := c.with(ctx, e, func(h *ops.Handler) (any, func(io.Writer) error, error) {
+		v, err := h.Verify(ctx, ops.Selection{Pipeline: c.Pipeline})
+		if err == nil {
+			ok = v.OK
+		}
+		return v, func(w io.Writer) error { return printVerified(w, v) }, err
+	})
+	if err == nil && !ok {
+		err = errUnequal
+	}
+	return err
+}
+
+func printVerified(out io.Writer, v *ops.Verified) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, s := range v.Slots {
+		_, _ = fmt.Fprintf(w, "%s/%s/%d\t%s\tplan %d\toffsets [%d, %d)\t%d groups\t%s\n", s.Pipeline, s.Topic, s.Partition, s.State, s.Plan, s.From, s.To, s.Compared, s.Note)
+		for _, d := range s.Differences {
+			_, _ = fmt.Fprintf(w, "  %s [%s, %s) %q: %s\n", d.Window, d.Start, d.End, d.Key, d.What)
+		}
+		if s.More > 0 {
+			_, _ = fmt.Fprintf(w, "  and %d more\n", s.More)
+		}
+	}
+	for _, l := range v.Ledger {
+		_, _ = fmt.Fprintf(w, "ledger of %s: %d plans, the newest %d; %d records in, %d not accounted for %s\n", l.Pipeline, l.Records, l.Plan, l.In, l.Unaccounted, l.Note)
+		for _, p := range l.Problems {
+			_, _ = fmt.Fprintf(w, "  %s\n", p)
+		}
+	}
+	return w.Flush()
+}
