@@ -22,8 +22,8 @@ const (
 	envRegion   = "AWS_REGION"
 	envDefault  = "AWS_DEFAULT_REGION"
 	envKey      = "AWS_ACCESS_KEY_ID"
-	envSecret   = "AWS_SECRET_ACCESS_KEY"
-	envToken    = "AWS_SESSION_TOKEN"
+	envSecret   = "AWS_SECRET_ACCESS_KEY" //nolint:gosec // a name
+	envToken    = "AWS_SESSION_TOKEN"     //nolint:gosec // a name
 	envEndpoint = "AWS_ENDPOINT_URL"
 )
 

@@ -138,7 +138,7 @@ func (a *authenticator) dial(ctx context.Context, network, address string) (net.
 	defer cancel()
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: a.Roots}
 	if a.Kind == AuthMTLS {
-		config.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		config.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) { //nolint:contextcheck // the handshake's own
 			return a.Certificate(r.Context(), a.rejected.Swap(false))
 		}
 	}

@@ -127,6 +127,7 @@ func mtlsOf(k *servers.SecuredKafka, certificate func(rejected bool) (tls.Certif
 }
 
 func wrongPassword(ctx context.Context, t *testing.T, k *servers.SecuredKafka) {
+	t.Helper()
 	var asked, rejections int
 	_, err := connect(ctx, t, k.SCRAM, scramOf(k, func(rejected bool) string {
 		if asked++; rejected {
@@ -144,10 +145,11 @@ func wrongPassword(ctx context.Context, t *testing.T, k *servers.SecuredKafka) {
 
 // rotated has a client that worked, changes the password at the broker, and has all connections dropped, as after a freeze.
 func rotated(ctx context.Context, t *testing.T, k *servers.SecuredKafka) {
+	t.Helper()
 	const next = "the-next-password"
 	kept, valid := k.Password, k.Password
 	var renewed atomic.Int32
-	p := newProxy(t, k.SCRAM)
+	p := newProxy(t, k.SCRAM) //nolint:contextcheck // it lives as long as the test
 	auth := scramOf(k, func(rejected bool) string {
 		if rejected {
 			renewed.Add(1)

@@ -38,7 +38,7 @@ func TestIAMPayload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		credentials := aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", SessionToken: token}
+		credentials := aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", SessionToken: token} //nolint:gosec // of examples
 		signed, _, err := v4.NewSigner().PresignHTTP(t.Context(), credentials, req, empty, "kafka-cluster", "eu-west-1", at)
 		if err != nil {
 			t.Fatal(err)

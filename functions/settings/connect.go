@@ -84,7 +84,7 @@ func (c *connector) roots(ctx context.Context, variable, place string) (*x509.Ce
 	if place == "" {
 		return nil, nil //nolint:nilnil // the system's roots
 	}
-	text, err := os.ReadFile(place)
+	text, err := os.ReadFile(place) //nolint:gosec // the environment is who deployed this
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		texts, asked := c.secrets.Fields(ctx, place, false, "certificate")
@@ -131,9 +131,7 @@ func (c *connector) redis(ctx context.Context, app *spec.App) (statestore.Store,
 			return c.password(ctx, EnvRedisSecret, c.RedisSecret, false)
 		}
 	case redisIAM:
-		if o.Credentials, err = c.redisIAM(); err != nil {
-			return nil, err
-		}
+		return nil, fmt.Errorf("%w: %s=%s is not supported", ErrBackend, EnvRedisAuth, redisIAM)
 	}
 	return redisstore.Open(ctx, o)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -53,7 +54,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		"no-pem":  object(map[string]string{"certificate": wrong, "privateKey": string(key)}),
 	}
 	keeper := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var asked struct{ SecretId string } //nolint:revive // the service's own name
+		var asked struct{ SecretId string }
 		if json.NewDecoder(r.Body).Decode(&asked) != nil || secrets[asked.SecretId] == "" {
 			w.WriteHeader(http.StatusBadRequest)
 			return
@@ -86,9 +87,7 @@ func TestNoSecretIsShown(t *testing.T) {
 				EnvConfig: spec, EnvKafkaCA: ca, EnvRedis: "rediss://127.0.0.1:1", EnvRedisAuth: "secret", EnvRedisSecret: "redis", EnvLogLevel: "DEBUG",
 				"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": awsKey, "AWS_SESSION_TOKEN": token, "AWS_ENDPOINT_URL": keeper.URL,
 			}
-			for name, value := range c.vars {
-				vars[name] = value
-			}
+			maps.Copy(vars, c.vars)
 			t.Setenv("AWS_REGION", "eu-west-1")
 			var log bytes.Buffer
 			_, err := Open(ctx, env(vars), &log)

@@ -17,13 +17,25 @@ import (
 const maxIterations = 1_000_000
 
 // Object identifiers of PKCS #5 and of what it is used with.
-var (
-	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
-	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
-	oidSHA256 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
-	oidSHA1   = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 7}
-	oidAES    = map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32} // CBC; key size
+const (
+	oidPBES2  = "1.2.840.113549.1.5.13"
+	oidPBKDF2 = "1.2.840.113549.1.5.12"
+	oidSHA256 = "1.2.840.113549.2.9"
+	oidSHA1   = "1.2.840.113549.2.7"
 )
+
+// keySize is that of a variant of AES-CBC, in bytes; 0 for any other cipher.
+func keySize(oid string) int {
+	switch oid {
+	case "2.16.840.1.101.3.4.1.2":
+		return 16
+	case "2.16.840.1.101.3.4.1.22":
+		return 24
+	case "2.16.840.1.101.3.4.1.42":
+		return 32
+	}
+	return 0
+}
 
 var errKey = errors.New("privateKey is encrypted otherwise than PKCS #8 by PBES2 with AES-CBC, or privateKeyPassword is wrong")
 
@@ -58,16 +70,17 @@ func decrypt(text []byte, password string) ([]byte, error) {
 			return nil, errKey
 		}
 	}
-	size, aesCBC := oidAES[scheme.Cipher.Algorithm.String()]
-	if !outer.Algorithm.Algorithm.Equal(oidPBES2) || !scheme.KDF.Algorithm.Equal(oidPBKDF2) || !aesCBC || len(iv) != aes.BlockSize ||
+	size := keySize(scheme.Cipher.Algorithm.String())
+	if outer.Algorithm.Algorithm.String() != oidPBES2 || scheme.KDF.Algorithm.String() != oidPBKDF2 || size == 0 || len(iv) != aes.BlockSize ||
 		kdf.Iterations < 1 || kdf.Iterations > maxIterations || len(outer.Encrypted) == 0 || len(outer.Encrypted)%aes.BlockSize != 0 {
 		return nil, errKey
 	}
 	prf := sha1.New
-	switch {
-	case kdf.PRF.Algorithm.Equal(oidSHA256):
+	switch kdf.PRF.Algorithm.String() {
+	case oidSHA256:
 		prf = sha256.New
-	case len(kdf.PRF.Algorithm) != 0 && !kdf.PRF.Algorithm.Equal(oidSHA1):
+	case oidSHA1, "":
+	default:
 		return nil, errKey
 	}
 	return open(outer.Encrypted, password, kdf.Salt, iv, kdf.Iterations, size, prf)
