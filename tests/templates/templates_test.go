@@ -55,6 +55,7 @@ func all(t *testing.T) []string {
 }
 
 func TestLintersFindNothing(t *testing.T) {
+	t.Parallel()
 	t.Run("sam validate", func(t *testing.T) {
 		t.Parallel()
 		tool(t, nil, "sam/bin/sam", "validate", "--lint", "--region", "us-east-1", "--template", "template.yaml")
@@ -70,7 +71,7 @@ func TestLintersFindNothing(t *testing.T) {
 			args = append(args, "-f", name)
 		}
 		var report struct {
-			Summary struct{ Passed, Failed, Resource_count int } `json:"summary"` //nolint:revive // as checkov writes it
+			Summary struct{ Passed, Failed, Resource_count int } `json:"summary"`
 		}
 		if err := json.Unmarshal([]byte(tool(t, nil, "checkov/bin/checkov", args...)), &report); err != nil {
 			t.Fatal(err)
