@@ -77,7 +77,7 @@ func build(name, goos, goarch, out string) error {
 		return err
 	}
 	// By a shell, which reads quotes as make's does.
-	cmd := exec.Command("bash", "-c", `exec go build `+f+` -o "$0" "./functions/$1/bootstrap"`, out, name)
+	cmd := exec.Command("bash", "-c", `exec go build `+f+` -o "$0" "./functions/$1/bootstrap"`, out, name) //nolint:noctx // shared by tests, so of no test's context
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch)
 	if text, err := cmd.CombinedOutput(); err != nil {
