@@ -12,6 +12,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/cloud"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/functions/rediscreds"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/redisstore"
 )
@@ -127,11 +128,17 @@ func (c *connector) redis(ctx context.Context, app *spec.App) (statestore.Store,
 	}
 	switch c.RedisAuth {
 	case redisSecret:
-		o.Credentials = func(ctx context.Context) (string, string, error) {
-			return c.password(ctx, EnvRedisSecret, c.RedisSecret, false)
+		o.Credentials = func(ctx context.Context, rejected bool) (string, string, error) {
+			return c.password(ctx, EnvRedisSecret, c.RedisSecret, rejected)
 		}
 	case redisIAM:
-		return nil, fmt.Errorf("%w: %s=%s is not supported", ErrBackend, EnvRedisAuth, redisIAM)
+		token, err := rediscreds.IAM(rediscreds.Options{
+			User: c.RedisUser, Cache: c.RedisCache, Service: c.RedisService, Region: c.aws.Region(), Credentials: c.aws.Credentials(),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s=%s: %w", EnvRedisAuth, redisIAM, err)
+		}
+		o.Credentials = func(ctx context.Context, _ bool) (string, string, error) { return token(ctx) }
 	}
 	return redisstore.Open(ctx, o)
 }

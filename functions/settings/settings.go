@@ -15,6 +15,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/cloud"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/functions/rediscreds"
 )
 
 // The variables.
@@ -173,8 +174,8 @@ func (s *Settings) checkRedis() error {
 			errs = append(errs, fmt.Errorf("%s: only for %s=%s", v.name, EnvRedisAuth, v.auth))
 		}
 	}
-	if iam && s.RedisService != "" && !slices.Contains([]string{"elasticache", "elasticache-serverless", "memorydb"}, s.RedisService) {
-		errs = append(errs, fmt.Errorf("%s: must be elasticache, elasticache-serverless or memorydb, got %q", EnvRedisService, s.RedisService))
+	if iam && s.RedisService != "" && !slices.Contains(rediscreds.Services(), s.RedisService) {
+		errs = append(errs, fmt.Errorf("%s: must be %s, got %q", EnvRedisService, strings.Join(rediscreds.Services(), ", "), s.RedisService))
 	}
 	if s.RedisAuth == redisSecret || iam || s.RedisCA != "" {
 		for i, url := range s.Redis {

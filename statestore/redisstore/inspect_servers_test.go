@@ -72,7 +72,7 @@ func TestInspectFindsWhatIsWrong(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	own.Kill()
-	s := newStore(admin, statestore.CodecNone, time.Second)
+	s := newStore(admin, statestore.CodecNone, time.Second, nil)
 	if _, err := s.Inspect(context.WithoutCancel(ctx)); !errors.Is(err, statestore.ErrUnreachable) {
 		t.Errorf("a server that is down: %v", err)
 	}

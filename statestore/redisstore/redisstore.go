@@ -24,9 +24,11 @@ const (
 	readTimeout = 3 * time.Second
 	// A connection that was idle for longer is not used again. A function's environment is frozen between calls, and what it
 	// finds when it thaws has often been cut by a load balancer without a word; the price is a new connection after a pause.
-	connMaxIdle = 5 * time.Minute
+	connMaxIdle = time.Minute
 	// Retries of what may have reached the server are harmless but for a raise, see call.once.
 	maxRetries = 2
+	// Servers cut a connection that was let in by IAM after 12 hours.
+	connMaxLifetime = 11 * time.Hour
 )
 
 // Limits of one call. Serverless offers take 3,999 arguments.
@@ -46,8 +48,9 @@ type Options struct {
 	// TLS replaces the TLS settings that a rediss:// URL brings: the system's roots, and for each node the name that it is dialled
 	// by. Without rediss:// it is not used. Not changed, not kept.
 	TLS *tls.Config
-	// Credentials, if not nil, is asked for user and password for every new connection, in place of those in the URLs.
-	Credentials func(ctx context.Context) (user, password string, err error)
+	// Credentials, if not nil, is asked for user and password for every new connection, in place of those in the URLs. rejected says
+	// that a server did not accept the last ones: they may have been changed. It is safe for concurrent use.
+	Credentials func(ctx context.Context, rejected bool) (user, password string, err error)
 	// Codec is how payloads are written. Those written otherwise are read all the same.
 	Codec statestore.Codec
 }
@@ -59,6 +62,7 @@ type Store struct {
 	scripts     scripts
 	limits      limits
 	callTimeout time.Duration // of one command, with its repetitions
+	login       *login        // nil: user and password are those of the URLs
 	gates       gates
 }
 
@@ -68,7 +72,11 @@ var _ statestore.Store = (*Store)(nil)
 
 // Open connects to the store, which takes one round trip. Errors never show a password.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	u, err := o.universal()
+	var l *login
+	if o.Credentials != nil {
+		l = &login{ask: o.Credentials}
+	}
+	u, err := o.universal(l)
 	if err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
 	}
@@ -85,7 +93,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			return nil, fmt.Errorf("open: %w", trouble(ctx, u.Addrs[0], time.Since(begun), err))
 		}
 		if !cluster {
-			return newStore(probe, o.Codec, callTimeout), nil
+			return newStore(probe, o.Codec, callTimeout, l), nil
 		}
 		if err := probe.Close(); err != nil {
 			return nil, fmt.Errorf("open redis at %s: %w", u.Addrs[0], err)
@@ -103,12 +111,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		_ = client.Close()
 		return nil, fmt.Errorf("open cluster: %w", trouble(ctx, strings.Join(u.Addrs, ","), time.Since(begun), err))
 	}
-	return newStore(client, o.Codec, callTimeout), nil
+	return newStore(client, o.Codec, callTimeout, l), nil
 }
 
-func newStore(client redis.UniversalClient, codec statestore.Codec, callTimeout time.Duration) *Store {
+func newStore(client redis.UniversalClient, codec statestore.Codec, callTimeout time.Duration, l *login) *Store {
 	return &Store{
-		client: client, codec: codec, scripts: newScripts(), callTimeout: callTimeout,
+		client: client, codec: codec, scripts: newScripts(), callTimeout: callTimeout, login: l,
 		limits: limits{args: maxArgs, bytes: maxBytes, readBytes: maxReadBytes, refs: maxRefs, lists: maxLists},
 	}
 }
@@ -122,7 +130,7 @@ func (s *Store) Close() error {
 }
 
 // universal turns the URLs into the client's options.
-func (o Options) universal() (*redis.UniversalOptions, error) {
+func (o Options) universal(l *login) (*redis.UniversalOptions, error) {
 	if len(o.URLs) == 0 {
 		return nil, fmt.Errorf("no URL: %w", statestore.ErrInvalid)
 	}
@@ -158,8 +166,9 @@ func (o Options) universal() (*redis.UniversalOptions, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		MaxRedirects:             3,
 	}
-	if o.Credentials != nil {
-		u.Username, u.Password, u.CredentialsProviderContext = "", "", o.Credentials
+	if l != nil {
+		u.Username, u.Password, u.CredentialsProviderContext = "", "", l.get
+		u.ConnMaxLifetime = orDefault(u.ConnMaxLifetime, connMaxLifetime)
 	}
 	switch {
 	case u.TLSConfig == nil:

@@ -215,7 +215,7 @@ func losingAnswers(t *testing.T, s *Store) (*Store, *atomic.Int32) {
 		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		return &lossyConn{Conn: c, lose: lose}, err
 	}
-	u, err := Options{URLs: urls(t, envServer)}.universal()
+	u, err := Options{URLs: urls(t, envServer)}.universal(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func losingAnswers(t *testing.T, s *Store) (*Store, *atomic.Int32) {
 		u.Dialer = dial
 		client = redis.NewClient(u.Simple())
 	case *redis.ClusterClient:
-		if u, err = (Options{URLs: urls(t, envCluster)}).universal(); err != nil {
+		if u, err = (Options{URLs: urls(t, envCluster)}).universal(nil); err != nil {
 			t.Fatal(err)
 		}
 		u.Dialer = dial
@@ -233,7 +233,7 @@ func losingAnswers(t *testing.T, s *Store) (*Store, *atomic.Int32) {
 		o.DisableRoutingPolicies, o.MaxRetries = true, -1
 		client = redis.NewClusterClient(o)
 	}
-	lossy := newStore(client, statestore.CodecNone, time.Minute)
+	lossy := newStore(client, statestore.CodecNone, time.Minute, nil)
 	t.Cleanup(func() {
 		if err := lossy.Close(); err != nil {
 			t.Error(err)

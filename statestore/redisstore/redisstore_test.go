@@ -124,7 +124,7 @@ func TestGroupsAreSortedAndTheLastOfOneIdentityStays(t *testing.T) {
 }
 
 func TestURLs(t *testing.T) {
-	u, err := Options{URLs: []string{"rediss://me:p%40ss@a.example:7000?read_timeout=9s", " rediss://me:p%40ss@b.example "}}.universal()
+	u, err := Options{URLs: []string{"rediss://me:p%40ss@a.example:7000?read_timeout=9s", " rediss://me:p%40ss@b.example "}}.universal(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestURLs(t *testing.T) {
 	if u.TLSConfig.ServerName != "" {
 		t.Errorf("every node would have to be %q", u.TLSConfig.ServerName)
 	}
-	if u, err = (Options{URLs: []string{"127.0.0.1:7001"}}).universal(); err != nil || u.Addrs[0] != "127.0.0.1:7001" || u.TLSConfig != nil {
+	if u, err = (Options{URLs: []string{"127.0.0.1:7001"}}).universal(nil); err != nil || u.Addrs[0] != "127.0.0.1:7001" || u.TLSConfig != nil {
 		t.Errorf("host:port: %v, %v", u.Addrs, err)
 	}
 }

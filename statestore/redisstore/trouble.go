@@ -37,7 +37,7 @@ func (s *Store) do(ctx context.Context, key string, cmd redis.Cmder) error {
 	begun := time.Now()
 	limited, cancel := context.WithTimeout(ctx, s.callTimeout)
 	defer cancel()
-	err := s.client.Process(limited, cmd)
+	err := s.process(limited, cmd)
 	waited := time.Since(begun)
 	if err != nil {
 		err = trouble(ctx, s.node(ctx, key), waited, err)

@@ -106,11 +106,11 @@ func silent(t *testing.T) string {
 // of returns a store over one server, without asking it anything.
 func of(t *testing.T, url string) *Store {
 	t.Helper()
-	u, err := Options{URLs: []string{url}}.universal()
+	u, err := Options{URLs: []string{url}}.universal(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStore(redis.NewClient(u.Simple()), statestore.CodecNone, time.Second)
+	s := newStore(redis.NewClient(u.Simple()), statestore.CodecNone, time.Second, nil)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }

@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"statestore"},
 	{"statestore/memstore", "statestore/boltstore", "statestore/redisstore", "statestore/checkpoint"},
 	{"statestore/storetest"},
-	{"functions/esm", "functions/kafkaio", "functions/bucket", "functions/cloud"},
+	{"functions/esm", "functions/kafkaio", "functions/bucket", "functions/cloud", "functions/rediscreds"},
 	{"functions/kafkaio/memlog", "functions/kafkaio/logtest", "functions/settings"},
 	{"functions/apply"},
 	{"functions/preflight"},

@@ -12,6 +12,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/preflight"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/functions/telemetry"
+	"github.com/llm-auto-optimizer/tidemark/functions/telemetry/traces"
 )
 
 func main() {
@@ -27,7 +28,11 @@ func run(ctx context.Context) error {
 		return err
 	}
 	publisher := preflight.Start(ctx, preflight.Deps{App: r.App, Pipelines: r.Pipelines, Store: r.Store}, r.Kafka, r.Logger)
-	t := telemetry.NewFire(telemetry.Deps{App: r.App, Out: os.Stdout, Clock: settings.Now, Logger: r.Logger})
+	tracer, err := traces.Open(ctx, r.Traces, r.App.Name, "fire", r.Logger)
+	if err != nil {
+		return err
+	}
+	t := telemetry.NewFire(telemetry.Deps{App: r.App, Out: os.Stdout, Clock: settings.Now, Logger: r.Logger, Tracer: tracer})
 	lambda.Start(t.Around(fire.New(fire.Deps{
 		App: r.App, Pipelines: r.Pipelines, Store: r.Store, Log: r.Kafka, Publisher: publisher, Clock: settings.Now, Logger: r.Logger, Tick: r.FireTick,
 		Signals: r.Signals, OnTick: t.OnTick(),

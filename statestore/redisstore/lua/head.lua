@@ -69,7 +69,12 @@ local function wipe()
     call('UNLINK', list(name))
   end
   if not whole then
-    for _, key in ipairs(call('KEYS', list('*'))) do call('UNLINK', key) end
+    local at = '0'
+    repeat -- SCAN, not KEYS, which serverless offers lack
+      local page = call('SCAN', at, 'MATCH', list('*'), 'COUNT', 1000)
+      at = page[1]
+      for _, key in ipairs(page[2]) do call('UNLINK', key) end
+    until at == '0'
   end
   call('UNLINK', S)
 end
