@@ -73,7 +73,8 @@ templates: ## template.yaml and infra/: linters, the SAM translator, sam build, 
 .PHONY: test
 test: ## every test, with the race detector, on real servers (starts or installs them, saying so)
 	servers=$$(tests/servers/up); eval "$$servers"; rie=$$(tests/servers/rie); eval "$$rie"; race=$$(tests/servers/race); \
-	  go test $$race -shuffle=on -timeout 15m -tags servers ./...
+	  go test $$race -shuffle=on -timeout 15m -tags servers ./...; \
+	  go test $$race -tags otel ./functions/telemetry/...
 
 .PHONY: test-short
 test-short: ## the tests that need Go alone: no server, no C compiler

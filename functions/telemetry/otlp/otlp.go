@@ -85,7 +85,9 @@ func (t *Tracer) Batch(ctx context.Context, b *ingest.Batch) {
 	)
 	for _, l := range b.Links {
 		carrier := propagation.MapCarrier{"traceparent": l}
-		if sc := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier)); sc.IsValid() {
+		// Not ctx: a traceparent that is none must not become the batch's own span.
+		of := propagation.TraceContext{}.Extract(context.Background(), carrier) //nolint:contextcheck // see above
+		if sc := trace.SpanContextFromContext(of); sc.IsValid() {
 			span.AddLink(trace.Link{SpanContext: sc})
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/functions/ops"
+	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/job"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
