@@ -86,8 +86,8 @@ func (t *Tracer) Batch(ctx context.Context, b *ingest.Batch) {
 	for _, l := range b.Links {
 		carrier := propagation.MapCarrier{"traceparent": l}
 		// Not ctx: a traceparent that is none must not become the batch's own span.
-		of := propagation.TraceContext{}.Extract(context.Background(), carrier) //nolint:contextcheck // see above
-		if sc := trace.SpanContextFromContext(of); sc.IsValid() {
+		of := propagation.TraceContext{}.Extract(context.Background(), carrier)
+		if sc := trace.SpanContextFromContext(of); sc.IsValid() { //nolint:contextcheck // see above
 			span.AddLink(trace.Link{SpanContext: sc})
 		}
 	}
