@@ -16,8 +16,8 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/fire"
 	"github.com/llm-auto-optimizer/tidemark/functions/ingest"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
-	"github.com/llm-auto-optimizer/tidemark/localdev/internal/status"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
 )
 
@@ -50,7 +50,7 @@ const resultsEvery = 250 * time.Millisecond
 type run struct {
 	Options
 	*world
-	board    *status.Board
+	board    *console.Board
 	fire     *fire.Handler
 	schedule *schedule
 	tail     *tail
@@ -85,9 +85,9 @@ func (r *run) all(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	r.board = status.NewBoard(r.App, mode, time.Now)
+	r.board = console.NewBoard(r.App, mode, time.Now)
 	if r.Listen != "" {
-		page, err := status.Listen(ctx, r.Listen, r.board)
+		page, err := console.Listen(ctx, r.Listen, r.board)
 		if err != nil {
 			return fmt.Errorf("%w; choose another address with --listen ADDR, or none with --listen off", err)
 		}

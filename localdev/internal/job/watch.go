@@ -11,12 +11,12 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
-	"github.com/llm-auto-optimizer/tidemark/localdev/internal/status"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
 
 // positions says how far each source partition is folded, in the pipeline that is furthest behind.
-func (w *world) positions(ctx context.Context) ([]status.Partition, error) {
+func (w *world) positions(ctx context.Context) ([]console.Partition, error) {
 	parts, err := w.kafka.Partitions(ctx, w.app.SourceTopics())
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func (w *world) positions(ctx context.Context) ([]status.Partition, error) {
 			return nil, err
 		}
 	}
-	out := make([]status.Partition, len(parts))
+	out := make([]console.Partition, len(parts))
 	for i, p := range parts {
 		// Where records before the start of all are nobody's, the trigger's group says where that is.
 		nothing := max(offsets[p.TopicPartition].Start, trigger[p.TopicPartition].Offset)
@@ -44,7 +44,7 @@ func (w *world) positions(ctx context.Context) ([]status.Partition, error) {
 			return nil, err
 		}
 		end := offsets[p.TopicPartition].End
-		out[i] = status.Partition{Topic: p.Topic, Partition: p.TopicPartition.Partition, Applied: applied, End: end, Lag: max(0, end-applied)}
+		out[i] = console.Partition{Topic: p.Topic, Partition: p.TopicPartition.Partition, Applied: applied, End: end, Lag: max(0, end-applied)}
 	}
 	return out, nil
 }

@@ -11,11 +11,11 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/llm-auto-optimizer/tidemark/localdev/internal/status"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 )
 
 // statusLine says in one line how far a run is. Of several pipelines it shows the watermark that is furthest behind.
-func statusLine(s status.Snapshot) string {
+func statusLine(s console.Snapshot) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s events/s", (time.Duration(s.UptimeSeconds) * time.Second).String(), number(s.Rate))
 	if p := slowest(s.Pipelines); p != nil {
@@ -33,8 +33,8 @@ func statusLine(s status.Snapshot) string {
 }
 
 // slowest returns the pipeline to look at: one with an error, else the one whose watermark is lowest.
-func slowest(pipelines []status.Pipeline) *status.Pipeline {
-	mark := func(p *status.Pipeline) int64 {
+func slowest(pipelines []console.Pipeline) *console.Pipeline {
+	mark := func(p *console.Pipeline) int64 {
 		switch {
 		case p.Error != "":
 			return math.MinInt64
@@ -43,7 +43,7 @@ func slowest(pipelines []status.Pipeline) *status.Pipeline {
 		}
 		return *p.WatermarkMS
 	}
-	var least *status.Pipeline
+	var least *console.Pipeline
 	for i := range pipelines {
 		if p := &pipelines[i]; least == nil || mark(p) < mark(least) {
 			least = p

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
-	"github.com/llm-auto-optimizer/tidemark/localdev/internal/status"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 )
 
 const (
@@ -97,13 +97,13 @@ func (t *Terminal) Result(tp event.TopicPartition, offset int64, value []byte) {
 }
 
 // Tick shows how far the run is. Call it about once a second.
-func (t *Terminal) Tick(s status.Snapshot) {
+func (t *Terminal) Tick(s console.Snapshot) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.JSON {
 		t.object(struct {
 			Type string `json:"type"`
-			status.Snapshot
+			console.Snapshot
 		}{"progress", withoutResults(s)})
 		return
 	}
@@ -127,13 +127,13 @@ type Closed struct {
 }
 
 // Summary ends the show with what the run came to, and returns what went wrong in writing to Out.
-func (t *Terminal) Summary(s status.Snapshot, closed []Closed) error {
+func (t *Terminal) Summary(s console.Snapshot, closed []Closed) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.JSON {
 		t.object(struct {
 			Type string `json:"type"`
-			status.Snapshot
+			console.Snapshot
 			Closed []Closed `json:"closed,omitempty"`
 		}{"summary", withoutResults(s), closed})
 		return t.err
@@ -154,7 +154,7 @@ func seconds(s float64) string {
 	return (time.Duration(s*10) * (time.Second / 10)).String()
 }
 
-func withoutResults(s status.Snapshot) status.Snapshot {
+func withoutResults(s console.Snapshot) console.Snapshot {
 	s.LastResults = []json.RawMessage{}
 	return s
 }

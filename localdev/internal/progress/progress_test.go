@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
-	"github.com/llm-auto-optimizer/tidemark/localdev/internal/status"
 )
 
 // screen is a terminal of a given width (0: none), with a clock that is set by hand.
@@ -31,11 +31,11 @@ func newScreen(width int, asJSON bool) *screen {
 	return s
 }
 
-func snapshot() status.Snapshot {
+func snapshot() console.Snapshot {
 	ms, earlier := int64(5000), int64(4000)
-	return status.Snapshot{
+	return console.Snapshot{
 		App: "app", Mode: "embedded", UptimeSeconds: 12.3, Records: 100, Rate: 33.333, Lag: 4, Open: 2, Plans: 3, Results: 8, Late: 1,
-		Pipelines: []status.Pipeline{
+		Pipelines: []console.Pipeline{
 			{Name: "a", Watermark: "1970-01-01T00:00:05Z", WatermarkMS: &ms, HeldBy: "in/1 (slowest, 2s behind)"},
 			{Name: "b", Watermark: "1970-01-01T00:00:04Z", WatermarkMS: &earlier, HeldBy: "in/2 (lagging, 4 offsets to go)"},
 		},

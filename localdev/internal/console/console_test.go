@@ -1,4 +1,4 @@
-package status_test
+package console_test
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/watermark"
 	"github.com/llm-auto-optimizer/tidemark/functions/fire"
-	"github.com/llm-auto-optimizer/tidemark/localdev/internal/status"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 )
 
 // clock is set by hand.
@@ -25,9 +25,9 @@ type clock struct{ t time.Time }
 
 func (c *clock) now() time.Time { return c.t }
 
-func board() (*status.Board, *clock) {
+func board() (*console.Board, *clock) {
 	c := &clock{time.Unix(1000, 0)}
-	return status.NewBoard(&spec.App{Name: "app", Pipelines: []spec.Pipeline{{Name: "a"}, {Name: "b"}}}, "embedded", c.now), c
+	return console.NewBoard(&spec.App{Name: "app", Pipelines: []spec.Pipeline{{Name: "a"}, {Name: "b"}}}, "embedded", c.now), c
 }
 
 func TestRateCountsWholeSeconds(t *testing.T) {
@@ -54,10 +54,10 @@ func TestReportsAddUp(t *testing.T) {
 	holder := watermark.Decision{Holder: watermark.Holder{TopicPartition: event.TopicPartition{Topic: "in", Partition: 2}, Reason: watermark.ReasonSlowest, Behind: 3000}}
 	b.Reports([]fire.Report{{Pipeline: "a", Plan: 4, Watermark: 5000, Decision: holder, Open: 2, Lag: 7, Made: true, Panes: 3, Late: 2, Dead: 1}, {Pipeline: "b", Watermark: event.MinTime, Open: 1}})
 	b.Reports([]fire.Report{{Pipeline: "a", Plan: 4, Watermark: 5000, Decision: holder, Open: 2}, {Pipeline: "b", Err: errors.New("no broker")}})
-	b.Partitions([]status.Partition{{Topic: "in", Applied: 3, End: 5, Lag: 2}, {Topic: "in", Partition: 1, End: 1, Lag: 1}})
+	b.Partitions([]console.Partition{{Topic: "in", Applied: 3, End: 5, Lag: 2}, {Topic: "in", Partition: 1, End: 1, Lag: 1}})
 	s := b.Snapshot()
 	ms := int64(5000)
-	want := []status.Pipeline{
+	want := []console.Pipeline{
 		{Name: "a", Watermark: "1970-01-01T00:00:05Z", WatermarkMS: &ms, HeldBy: "in/2 (slowest, 3s behind)", Reason: "slowest", Plan: 4, Open: 2},
 		{Name: "b", Watermark: "-inf", Open: 1, Error: "no broker"},
 	}
@@ -106,13 +106,13 @@ func get(t *testing.T, method, url string) (int, http.Header, string) {
 
 func TestServer(t *testing.T) {
 	b, _ := board()
-	s, err := status.Listen(t.Context(), "127.0.0.1:0", b)
+	s, err := console.Listen(t.Context(), "127.0.0.1:0", b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Published([]byte(`{"key":"<b>"}`))
 	code, _, body := get(t, http.MethodGet, s.URL()+"/api/status")
-	var got status.Snapshot
+	var got console.Snapshot
 	if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK || got.App != "app" || len(got.LastResults) != 1 {
 		t.Errorf("status %d, %v: %s", code, err, body)
 	}
@@ -133,7 +133,7 @@ func TestServer(t *testing.T) {
 			t.Errorf("%s %s: %d, want %d", c.method, c.path, code, c.want)
 		}
 	}
-	if _, err := status.Listen(t.Context(), strings.TrimPrefix(s.URL(), "http://"), b); err == nil {
+	if _, err := console.Listen(t.Context(), strings.TrimPrefix(s.URL(), "http://"), b); err == nil {
 		t.Error("a busy address was taken")
 	}
 	if err := s.Close(); err != nil {

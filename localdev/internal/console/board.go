@@ -1,5 +1,5 @@
-// Package status holds what a run on this machine knows of itself, and shows it on a small page.
-package status
+// Package console holds what is known of a pipeline at work, and shows it in a browser.
+package console
 
 import (
 	"encoding/json"
@@ -67,11 +67,14 @@ type Board struct {
 	mu      sync.Mutex
 	s       Snapshot
 	seconds [rateOver + 1]struct{ second, records int64 }
+
+	invocations ring[Invocation]
+	logs        ring[Log]
 }
 
 // NewBoard returns a board for an app; mode says where it runs. now is the clock.
 func NewBoard(app *spec.App, mode string, now func() time.Time) *Board {
-	b := &Board{now: now, begun: now(), s: Snapshot{App: app.Name, Mode: mode, Partitions: []Partition{}, LastResults: []json.RawMessage{}}}
+	b := &Board{now: now, begun: now(), invocations: ring[Invocation]{most: keepInvocations}, logs: ring[Log]{most: keepLogs}, s: Snapshot{App: app.Name, Mode: mode, Partitions: []Partition{}, LastResults: []json.RawMessage{}}}
 	for i := range app.Pipelines {
 		b.s.Pipelines = append(b.s.Pipelines, Pipeline{Name: app.Pipelines[i].Name, Watermark: event.MinTime.String()})
 	}
