@@ -143,8 +143,11 @@ func (r *run) start(ctx context.Context) (err error) {
 	r.work.Go(func() {
 		r.fails(trigger.Run(work, trigger.Options{
 			Brokers: r.brokers, Group: r.App.Consumer.GroupID, Topics: r.App.SourceTopics(), BatchSize: r.App.Consumer.MaxPollRecords,
-			FromEnd: r.fromEnd(), Invoke: in.Invoke, Logger: r.Logger, Delivered: r.board.Applied,
-			Begun: func() { close(begun) },
+			Start: r.startingPosition(), PartialFailures: true, Concurrency: 1, Invoke: in.Invoke, Logger: r.Logger,
+			Hooks: trigger.Hooks{
+				Begun:    func() { close(begun) },
+				Answered: func(a trigger.Answered) { r.board.Applied(a.Done) },
+			},
 		}))
 	})
 	// A feed ends with ctx at once: what it has not written is nobody's loss.
@@ -166,6 +169,14 @@ func (r *run) start(ctx context.Context) (err error) {
 		}
 	})
 	return nil
+}
+
+// startingPosition is that of a mapping which goes with the spec.
+func (r *run) startingPosition() trigger.Position {
+	if r.fromEnd() {
+		return trigger.Latest
+	}
+	return trigger.TrimHorizon
 }
 
 // endless reports whether the feed goes on until it is told to end.

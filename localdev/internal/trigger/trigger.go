@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -17,21 +16,6 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
 )
-
-// Options of a trigger.
-type Options struct {
-	Brokers   []string
-	Group     string
-	Topics    []string
-	BatchSize int  // most records in a payload, > 0
-	FromEnd   bool // where the group has no offset: only what comes from now on
-	Invoke    func(ctx context.Context, payload []byte) ([]byte, error)
-	Logger    *slog.Logger
-	// Begun, if not nil, is called once it is settled where the group begins: what is published from then on is delivered.
-	Begun func()
-	// Delivered, if not nil, is told how many records were answered as applied.
-	Delivered func(records int)
-}
 
 // Pauses between tries of records that failed.
 const (
@@ -51,13 +35,17 @@ const (
 // Run delivers until ctx ends, and returns nil then; an error means that it could not start. An invocation that is under way
 // when ctx ends is waited for, up to three seconds.
 func Run(ctx context.Context, o Options) error {
-	if o.FromEnd {
+	o, err := o.complete()
+	if err != nil {
+		return err
+	}
+	if o.Start == Latest {
 		if err := beginAtEnd(ctx, o); err != nil {
 			return fmt.Errorf("trigger: %w", err)
 		}
 	}
-	if o.Begun != nil {
-		o.Begun()
+	if o.Hooks.Begun != nil {
+		o.Hooks.Begun()
 	}
 	t := &trigger{Options: o, owned: map[event.TopicPartition]bool{}, held: map[event.TopicPartition]*held{}}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(o.Brokers...), kgo.ConsumerGroup(o.Group), kgo.ConsumeTopics(o.Topics...),
@@ -181,8 +169,8 @@ func (t *trigger) commit(ctx context.Context, done []*kgo.Record) {
 	if err := t.client.CommitRecords(within, done...); err != nil {
 		t.Logger.Warn("trigger: commit of offsets, what was applied will be delivered again", "error", err)
 	}
-	if t.Delivered != nil {
-		t.Delivered(len(done))
+	if t.Hooks.Answered != nil {
+		t.Hooks.Answered(Answered{Done: len(done)})
 	}
 }
 

@@ -173,7 +173,7 @@ func TestEveryRecordIsDeliveredInOrder(t *testing.T) {
 	}
 	f := &function{}
 	delivered := 0
-	stop := b.start(t, f, trigger.Options{BatchSize: 70, Delivered: func(n int) { delivered += n }})
+	stop := b.start(t, f, trigger.Options{BatchSize: 70, Hooks: trigger.Hooks{Answered: func(a trigger.Answered) { delivered += a.Done }}})
 	b.committed(t, map[int32]int64{0: 500, 1: 500, 2: 500})
 	stop()
 	f.check(t, map[int32][]int64{0: ascending(500), 1: ascending(500), 2: ascending(500)})
@@ -259,7 +259,7 @@ func TestFromEndBeginsAtTheStart(t *testing.T) {
 	b := newBroker(t, 1)
 	b.produce(t, 0, 0, 10)
 	f := &function{}
-	stop := b.start(t, f, trigger.Options{BatchSize: 30, FromEnd: true})
+	stop := b.start(t, f, trigger.Options{BatchSize: 30, Start: trigger.Latest})
 	b.committed(t, map[int32]int64{0: 10})
 	b.produce(t, 0, 10, 5)
 	b.committed(t, map[int32]int64{0: 15})
@@ -267,7 +267,7 @@ func TestFromEndBeginsAtTheStart(t *testing.T) {
 	f.check(t, map[int32][]int64{0: ascending(15)[10:]})
 	// The group has an offset now: a second start does not skip.
 	b.produce(t, 0, 15, 5)
-	b.start(t, f, trigger.Options{BatchSize: 30, FromEnd: true})
+	b.start(t, f, trigger.Options{BatchSize: 30, Start: trigger.Latest})
 	b.committed(t, map[int32]int64{0: 20})
 }
 
