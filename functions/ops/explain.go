@@ -11,6 +11,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/watermark"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
@@ -18,7 +19,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
 
-// maxWindows bounds the open windows in an answer, for each pipeline.
+// maxWindows bounds the open windows in an answer, for each pipeline, where Deps do not.
 const maxWindows = 50
 
 // Explanation says why windows have not fired.
@@ -38,6 +39,7 @@ type PipelineExplained struct {
 	Next      *string              `json:"next_watermark"` // what a plan made now would have
 	HeldBy    string               `json:"held_by"`
 	Holder    string               `json:"holder_reason"`
+	Holding   string               `json:"holding"` // what the holder waits for, and what moves it on
 	Due       bool                 `json:"due"`
 	Halts     []string             `json:"halts"`
 	Why       []string             `json:"why"`
@@ -60,8 +62,11 @@ type PartitionExplained struct {
 	End        int64   `json:"end"`
 	Lag        int64   `json:"lag"`
 	MaxTime    *string `json:"max_event_time"`
+	Watermark  *string `json:"watermark"` // what its own records allow
 	LastRecord string  `json:"last_record_age,omitempty"`
 	Idle       bool    `json:"idle"`
+	IdleIn     string  `json:"idle_in,omitempty"` // if no record comes
+	Stuck      bool    `json:"stuck"`             // records wait, and none was folded for a while
 	Blocked    string  `json:"blocked,omitempty"`
 	Open       bool    `json:"open_transaction"`
 }
@@ -73,6 +78,7 @@ type WindowExplained struct {
 	Start string   `json:"start"`
 	End   string   `json:"end"` // fires when the watermark gets there; of sessions the earliest end
 	Fired bool     `json:"fired"`
+	Due   bool     `json:"due"`             // it has ended and the next plan fires it
 	ToGo  string   `json:"to_go,omitempty"` // how far the watermark has to move
 	Final string   `json:"final"`           // from this watermark on it takes no record
 	In    []string `json:"partitions"`
@@ -170,8 +176,9 @@ func (l *look) explain(ctx context.Context, key *string) error {
 			return err
 		}
 	}
-	l.decide()
-	l.windows()
+	d := l.low()
+	l.windows(d)
+	l.why(d)
 	if key != nil {
 		if err := l.early(ctx, *key); err != nil {
 			return err
@@ -274,7 +281,7 @@ func (l *look) bounds(ctx context.Context, p *lookPart) error {
 		l.out.Halts = append(l.out.Halts, why)
 		return nil
 	}
-	if !p.stored || p.status.Applied >= p.offsets.Stable {
+	if !p.stored || p.status.Applied >= p.offsets.Stable || l.pipe.Policy != spec.PolicyFail {
 		return nil
 	}
 	return l.blocked(ctx, p)
@@ -304,8 +311,14 @@ func (l *look) blocked(ctx context.Context, p *lookPart) error {
 	return nil
 }
 
-// decide comes to what fire would: the watermark of the next plan, and whether there would be one.
-func (l *look) decide() {
+// verdict is what fire would come to.
+type verdict struct {
+	watermark.Decision
+	behind int64 // offsets of the committed plan that have to be folded again
+}
+
+// low comes to what fire would: the watermark of the next plan, and whether there would be one.
+func (l *look) low() verdict {
 	o := l.out
 	var inputs []watermark.Partition
 	var slots []pipeline.SlotStatus
@@ -320,12 +333,18 @@ func (l *look) decide() {
 	}
 	d := watermark.Low(l.pipe.WatermarkPolicy(), inputs, l.plan.Watermark, l.now)
 	for _, p := range l.parts {
-		p.out.Idle = slices.Contains(d.Idle, p.TopicPartition)
+		l.standing(p, slices.Contains(d.Idle, p.TopicPartition))
 	}
 	o.Next, o.HeldBy, o.Holder = stamp(d.Watermark), d.Holder.String(), string(d.Holder.Reason)
 	due := l.pipe.Due(l.plan.Watermark, d.Watermark, slots)
 	waited := l.now.Sub(l.plan.At) >= l.pipe.Watermark.EmitInterval
 	o.Due = len(o.Halts) == 0 && !l.plan.Ended && behind == 0 && (due.Now() || waited && (due.Compact || d.Moved))
+	return verdict{d, behind}
+}
+
+// why says it in sentences.
+func (l *look) why(d verdict) {
+	o := l.out
 	say := func(format string, args ...any) { o.Why = append(o.Why, fmt.Sprintf(format, args...)) }
 	switch {
 	case l.plan.Ended:
@@ -341,11 +360,24 @@ func (l *look) decide() {
 			say("%s/%d is blocked under the policy fail: %s", p.Topic, p.TopicPartition.Partition, p.out.Blocked)
 		}
 	}
-	if behind > 0 {
-		say("%d offsets of the committed plan are folded again first: state was lost, and there is no plan before that", behind)
+	for _, p := range l.parts {
+		if p.out.Stuck && p.TopicPartition != d.Holder.TopicPartition {
+			say("%s/%d is stuck: %s", p.Topic, p.TopicPartition.Partition, l.waits(p, watermark.Holder{Reason: watermark.ReasonLagging, Lag: p.out.Lag}))
+		}
+	}
+	if d.behind > 0 {
+		say("%d offsets of the committed plan are folded again first: state was lost, and there is no plan before that", d.behind)
 	}
 	if l.plan.At != event.MinTime {
-		say("plan %d was made %s ago; %s", l.plan.Number, l.now.Sub(l.plan.At).Duration().Round(time.Millisecond), d)
+		say("plan %d was made %s ago; %s", l.plan.Number, l.now.Sub(l.plan.At).Duration().Round(time.Millisecond), d.Decision)
+	}
+	if len(o.Halts) == 0 && !l.plan.Ended && len(l.plan.Partitions) > 0 {
+		if o.Holding = l.holding(d.Decision); o.Holding != "" {
+			say("%s", o.Holding)
+		}
+		if next := l.next(d.Decision); next != "" {
+			say("%s", next)
+		}
 	}
 	if o.Due {
 		say("a plan is due now: if fire does not make it with its next look, see whether it is scheduled, and what it logs")
@@ -353,36 +385,36 @@ func (l *look) decide() {
 }
 
 // windows lists what is open, as far as the status of the slots tells.
-func (l *look) windows() {
+func (l *look) windows(d verdict) {
 	type place struct {
 		def        uint16
 		start, end event.Time
 	}
-	at := map[place]*WindowExplained{}
+	at, next := map[place]*WindowExplained{}, d.Watermark
 	for _, p := range l.parts {
 		tp := fmt.Sprintf("%s/%d", p.Topic, p.TopicPartition.Partition)
 		for _, s := range p.status.Slices {
 			if s.ID.Window >= statestore.ListRefused || int(s.ID.Window) >= len(l.pipe.Windows) {
 				continue
 			}
-			d := &l.pipe.Windows[s.ID.Window]
-			slice := d.SliceAt(s.ID.Start)
-			found := d.WindowsOf(nil, slice)
+			def := &l.pipe.Windows[s.ID.Window]
+			slice := def.SliceAt(s.ID.Start)
+			found := def.WindowsOf(nil, slice)
 			final := event.Span(0)
 			if len(found) == 0 { // a session's bucket
-				found = append(found, sessionBucket(slice, d.Gap))
+				found = append(found, sessionBucket(slice, def.Gap))
 				final = slice.End.Sub(slice.Start)
 			}
 			for _, w := range found {
-				last := w.End.Add(final).Add(d.Lateness)
+				last := w.End.Add(final).Add(def.Lateness)
 				if last <= l.plan.Watermark {
 					continue
 				}
 				k := place{s.ID.Window, w.Start, w.End}
 				if at[k] == nil {
 					at[k] = &WindowExplained{
-						Name: d.Name, Type: d.Kind.String(), Start: w.Start.String(), End: w.End.String(),
-						Fired: w.End <= l.plan.Watermark, Final: last.String(), at: w,
+						Name: def.Name, Type: def.Kind.String(), Start: w.Start.String(), End: w.End.String(),
+						Fired: w.End <= l.plan.Watermark, Due: w.End > l.plan.Watermark && w.End <= next, Final: last.String(), at: w,
 					}
 					if l.plan.Watermark != event.MinTime && w.End > l.plan.Watermark {
 						at[k].ToGo = w.End.Sub(l.plan.Watermark).Duration().String()
@@ -401,7 +433,7 @@ func (l *look) windows() {
 		return cmp.Or(cmp.Compare(a.at.End, b.at.End), cmp.Compare(a.at.Start, b.at.Start), cmp.Compare(a.Name, b.Name))
 	})
 	l.out.Open = len(l.out.Windows)
-	l.out.Windows = l.out.Windows[:min(len(l.out.Windows), maxWindows)]
+	l.out.Windows = l.out.Windows[:min(len(l.out.Windows), l.Windows)]
 }
 
 // early merges what the open windows have of a key. Each partition is read as of its own moment.
@@ -429,13 +461,13 @@ func (l *look) early(ctx context.Context, key string) error {
 			return fmt.Errorf("read %s: %w", slot, err)
 		}
 	}
-	groups, more, err := v.Open(l.plan.Watermark, maxWindows)
+	groups, more, err := v.Open(l.plan.Watermark, l.Windows)
 	if err != nil {
 		return err
 	}
 	l.out.EarlyNote = "not final: what is folded so far; the windows go on taking records"
 	if more {
-		l.out.EarlyNote += fmt.Sprintf("; the first %d windows, there are more", maxWindows)
+		l.out.EarlyNote += fmt.Sprintf("; the first %d windows, there are more", l.Windows)
 	}
 	l.out.Early = []EarlyLook{}
 	for _, g := range groups {

@@ -31,7 +31,7 @@ const maxAnswer = 5_500_000
 // ErrTooLarge is returned where an answer is larger than Lambda hands on.
 var ErrTooLarge = errors.New("ops: the answer is too large")
 
-// Deps is what the handler works with. Cluster may be nil, then there is no preflight; Margin has a default.
+// Deps is what the handler works with. Cluster may be nil, then there is no preflight; Margin and Windows have defaults.
 type Deps struct {
 	App         *spec.App
 	Pipelines   []*pipeline.Pipeline
@@ -42,6 +42,7 @@ type Deps struct {
 	Logger      *slog.Logger
 	Checkpoints string        // directory or s3:// URL where checkpoints are; empty: the spec's
 	Margin      time.Duration // kept back before the deadline of an invocation
+	Windows     int           // most open windows in an explanation, for each pipeline
 }
 
 // Handler is the function. It is safe for concurrent use.
@@ -50,6 +51,7 @@ type Handler struct{ Deps }
 // New returns a handler.
 func New(d Deps) *Handler {
 	d.Margin = cmp.Or(d.Margin, DefaultMargin)
+	d.Windows = cmp.Or(d.Windows, maxWindows)
 	d.Checkpoints = cmp.Or(d.Checkpoints, d.App.State.CheckpointPath)
 	return &Handler{d}
 }
