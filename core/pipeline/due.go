@@ -39,7 +39,7 @@ func (p *Pipeline) Due(prev, w event.Time, slots []SlotStatus) Due {
 			d := &p.Windows[s.ID.Window]
 			slice := d.SliceAt(s.ID.Start)
 			if d.Kind == window.KindSession {
-				first, last := slice.Start.Add(d.Gap), slice.End.Add(d.Gap-1)
+				first, last := d.FirstEnd(slice), d.LatestEnd(slice, event.MaxTime)
 				due.Closes = due.Closes || first <= w && last > prev
 				due.Late = due.Late || gained && first <= prev
 				continue
@@ -90,7 +90,7 @@ func (p *Pipeline) lastFinal(id delta.SliceID, maxTime event.Time) event.Time {
 	d := &p.Windows[id.Window]
 	s := d.SliceAt(id.Start)
 	if d.Kind == window.KindSession {
-		return min(s.End.Add(-1), maxTime).Add(d.Gap).Add(d.Lateness)
+		return d.LatestEnd(s, maxTime).Add(d.Lateness)
 	}
 	return d.LastEnd(s).Add(d.Lateness)
 }

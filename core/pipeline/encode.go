@@ -60,7 +60,7 @@ func (f *Folder) encodeSlice(s *sliceGroups) {
 			}
 			f.arena = appendBytes(f.arena, f.keys[x.key])
 			if session {
-				f.arena = appendFragment(f.arena, s.id.Start, x.first, x.last, x.owned)
+				f.arena = appendFragment(f.arena, s.id.Start, x.span.First, x.span.Last, x.owned)
 			}
 			f.arena = f.p.composite.AppendBinary(f.arena, &f.rows[c])
 		}

@@ -166,7 +166,7 @@ func (f *Firing) choose() {
 // tells only when its sessions could end at the earliest and, unless they go on in another bucket, at the latest.
 func (f *Firing) sessionDue(d *window.Definition, id delta.SliceID, gained bool) bool {
 	b := d.SliceAt(id.Start)
-	first, last := b.Start.Add(d.Gap), b.End.Add(d.Gap-1)
+	first, last := d.FirstEnd(b), d.LatestEnd(b, event.MaxTime)
 	closes := first <= f.w && last > f.prev
 	final := first.Add(d.Lateness) <= f.w // also of an earlier plan: a replay brings back what was final, and it must not count as open
 	return closes || final || gained && first <= f.prev

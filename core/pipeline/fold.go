@@ -74,12 +74,12 @@ type sliceGroups struct {
 
 // cell is one group of a slice; for sessions one fragment of a group.
 type cell struct {
-	key         int32
-	next        int32 // next cell of the slice, -1 at the end
-	sibling     int32 // next fragment of the same key in the same bucket, -1 at the end
-	merged      bool  // a fragment that was merged into another one
-	first, last event.Time
-	owned       int64
+	key     int32
+	next    int32 // next cell of the slice, -1 at the end
+	sibling int32 // next fragment of the same key in the same bucket, -1 at the end
+	merged  bool  // a fragment that was merged into another one
+	span    window.Fragment
+	owned   int64
 }
 
 // lastSlice is the slice of the record before, with what does not change from record to record of the same slice.
@@ -249,7 +249,7 @@ func (f *Folder) store(def int, l *lastSlice, key int32, own bool) {
 	}
 	d := &f.p.Windows[def]
 	if d.Kind == window.KindSession {
-		c = f.fragment(c, found, l.index, d.Gap)
+		c = f.fragment(c, found, l.index, def)
 	}
 	if own {
 		f.slices[l.index].owned++
@@ -266,7 +266,7 @@ func (f *Folder) store(def int, l *lastSlice, key int32, own bool) {
 
 func (f *Folder) newCell(slice, key int32) int32 {
 	c := int32(len(f.cells))
-	f.cells = append(f.cells, cell{key: key, next: -1, sibling: -1, first: f.time, last: f.time})
+	f.cells = append(f.cells, cell{key: key, next: -1, sibling: -1})
 	if len(f.rows) <= int(c) {
 		f.rows = append(f.rows, aggregate.Row{})
 	}
@@ -284,31 +284,35 @@ func (f *Folder) newCell(slice, key int32) int32 {
 
 // fragment finds, or makes, the fragment of a session that the record belongs to, among those of its key in its bucket, and
 // merges the fragments that the record joins.
-func (f *Folder) fragment(head int32, found bool, slice int32, gap event.Span) int32 {
+func (f *Folder) fragment(head int32, found bool, slice int32, def int) int32 {
+	d := &f.p.Windows[def]
+	piece := d.Piece(f.time, f.gapOf(def))
 	if !found {
+		f.cells[head].span = piece
 		return head
 	}
-	t, home, tail := f.time, int32(-1), head
+	home, tail := int32(-1), head
 	for c := head; c >= 0; c = f.cells[c].sibling {
 		tail = c
 		x := &f.cells[c]
-		if x.merged || t <= x.first.Add(-gap) || t >= x.last.Add(gap) {
+		if x.merged || !d.OneSession(piece, x.span) {
 			continue
 		}
 		if home < 0 {
 			home = c
-			x.first, x.last = min(x.first, t), max(x.last, t)
+			x.span = x.span.Merge(piece)
 			continue
 		}
 		// The record joins a second fragment: what was apart is one.
 		h := &f.cells[home]
-		h.first, h.last, h.owned = min(h.first, x.first), max(h.last, x.last), h.owned+x.owned
+		h.span, h.owned = h.span.Merge(x.span), h.owned+x.owned
 		x.merged = true
 		f.p.composite.Merge(&f.rows[home], &f.rows[c])
 		f.slices[slice].cells--
 	}
 	if home < 0 {
 		home = f.newCell(slice, f.cells[head].key)
+		f.cells[home].span = piece
 		f.cells[tail].sibling = home
 	}
 	return home

@@ -21,14 +21,20 @@ func (p *Pipeline) Passes(from, to event.Time) bool {
 	}
 	for i := range p.Windows {
 		d := &p.Windows[i]
+		if d.Kind == window.KindGlobal {
+			continue // it has no end
+		}
 		var step, offset event.Span
 		switch d.Kind {
 		case window.KindTumbling:
 			step, offset = d.Size, d.Offset
 		case window.KindSliding:
 			step, offset = d.Slide, d.Offset+d.Size%d.Slide
+		case window.KindCumulate:
+			step, offset = d.Step, d.Offset
 		case window.KindSession:
 			step = d.Gap
+		case window.KindGlobal:
 		}
 		if before.Floor(step, offset) < after.Floor(step, offset) {
 			return true

@@ -28,9 +28,10 @@ type Pipeline struct {
 	group       string
 	id          string
 	fingerprint string
-	paths       []string // what Extract looks for: timestamp, keys, values, in this order
+	paths       []string // what Extract looks for: timestamp, keys, values, gaps, in this order
 	keyAt       int      // index in paths of the first key field
 	valueAt     int      // index in paths of the first value
+	gapAt       int      // index in paths of the first gap of a record's own
 	sessions    []int    // indexes of the session definitions
 }
 
@@ -47,6 +48,12 @@ func Compile(s spec.Pipeline) (*Pipeline, error) {
 	p.valueAt = len(p.paths)
 	for _, v := range s.Values {
 		p.paths = append(p.paths, v.Path)
+	}
+	p.gapAt = len(p.paths)
+	for i := range s.Windows {
+		if path := s.Windows[i].GapField; path != "" {
+			p.paths = append(p.paths, path)
+		}
 	}
 	values, err := compileValues(s)
 	if err != nil {
@@ -130,7 +137,10 @@ func (p *Pipeline) Reach(w event.Time) event.Time {
 	longest := event.Span(0)
 	for i := range p.Windows {
 		d := &p.Windows[i]
-		longest = max(longest, max(d.Size, d.Gap)+d.Lateness)
+		if d.Kind == window.KindGlobal {
+			return event.MinTime
+		}
+		longest = max(longest, max(d.Size, d.Gap, d.MaxGap)+d.Lateness)
 	}
 	return w.Add(-longest).Add(-skew)
 }

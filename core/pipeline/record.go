@@ -35,6 +35,7 @@ type reader struct {
 	key    []byte
 	values []float64
 	has    []bool
+	gaps   []event.Span // of each window definition with a gap field
 }
 
 func newReader(p *Pipeline) reader {
@@ -62,7 +63,10 @@ func (r *reader) read(rec *event.Record) rejection {
 	if rej := r.readKey(rec); rej.reason != "" {
 		return rej
 	}
-	return r.readValues()
+	if rej := r.readValues(); rej.reason != "" {
+		return rej
+	}
+	return r.readGaps()
 }
 
 func (r *reader) readTime(rec *event.Record) rejection {
@@ -119,7 +123,7 @@ func (r *reader) readValues() rejection {
 		return rejection{}
 	}
 	found := false
-	for i, f := range r.fields[r.p.valueAt:] {
+	for i, f := range r.fields[r.p.valueAt:r.p.gapAt] {
 		r.has[i] = false
 		switch f.Kind {
 		case event.FieldAbsent, event.FieldNull:

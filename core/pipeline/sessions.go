@@ -27,11 +27,11 @@ func (f *Firing) finishSessions(def int) ([]Pane, error) {
 	kept := map[partRef][]int{} // fragments that stay, by delta
 	for i := 0; i < len(frags); {
 		whole, gained, j := frags[i].span(), frags[i].gained, i+1
-		for j < len(frags) && frags[j].key == frags[i].key && window.Joins(whole, frags[j].span(), d.Gap) {
+		for j < len(frags) && frags[j].key == frags[i].key && d.OneSession(whole, frags[j].span()) {
 			whole, gained = whole.Merge(frags[j].span()), gained || frags[j].gained
 			j++
 		}
-		w := whole.Window(d.Gap)
+		w := d.SessionWindow(whole)
 		timing, emit := f.sessionTiming(w, gained)
 		if emit {
 			row, err := f.mergeFragments(frags[i:j])
@@ -162,7 +162,7 @@ func (f *Firing) joinBucket(def, pi int, refs []int, kept map[partRef][]int) err
 			first := &frags[stay[i]]
 			whole, owned, j := first.span(), first.owned, i+1
 			group := []fragment{*first}
-			for j < len(stay) && frags[stay[j]].key == first.key && window.Joins(whole, frags[stay[j]].span(), d.Gap) {
+			for j < len(stay) && frags[stay[j]].key == first.key && d.OneSession(whole, frags[stay[j]].span()) {
 				x := &frags[stay[j]]
 				whole, owned, group = whole.Merge(x.span()), owned+x.owned, append(group, *x)
 				j++

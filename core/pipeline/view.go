@@ -144,29 +144,33 @@ func (v *View) group(d *window.Definition, w window.Window, key string, row *agg
 
 type viewSession struct {
 	key    string
+	span   window.Fragment
 	window window.Window
 	row    *aggregate.Row
 }
 
 // sessions merges the fragments of a session definition, as far as they are in the view.
 func (v *View) sessions(def uint16) ([]viewSession, error) {
-	frags, gap := v.frags[def], v.p.Windows[def].Gap
+	frags, d := v.frags[def], &v.p.Windows[def]
 	slices.SortStableFunc(frags, func(a, b fragment) int {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last))
 	})
 	var out []viewSession
 	for i := range frags {
 		x := &frags[i]
-		if n := len(out) - 1; n >= 0 && out[n].key == x.key && window.Joins(window.Fragment{First: out[n].window.Start, Last: out[n].window.End.Add(-gap)}, x.span(), gap) {
-			out[n].window.End = max(out[n].window.End, x.span().Window(gap).End)
+		if n := len(out) - 1; n >= 0 && out[n].key == x.key && d.OneSession(out[n].span, x.span()) {
+			out[n].span = out[n].span.Merge(x.span())
 		} else {
 			row := &aggregate.Row{}
 			v.p.composite.Reset(row)
-			out = append(out, viewSession{x.key, x.span().Window(gap), row})
+			out = append(out, viewSession{key: x.key, span: x.span(), row: row})
 		}
 		if _, err := v.p.composite.MergeBinary(out[len(out)-1].row, x.row); err != nil {
 			return nil, fmt.Errorf("session of %q at %s: %w: %w", x.key, x.first, err, ErrPayload)
 		}
+	}
+	for i := range out {
+		out[i].window = d.SessionWindow(out[i].span)
 	}
 	return out, nil
 }

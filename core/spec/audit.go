@@ -109,6 +109,11 @@ func (a *audit) pipeline(p *Pipeline, at string) {
 	if p.Timestamp.Field != "" {
 		paths = append(paths, p.Timestamp.Field)
 	}
+	for i := range p.Windows {
+		if path := p.Windows[i].GapField; path != "" {
+			paths = append(paths, path)
+		}
+	}
 	if _, err := event.NewExtractor(paths); err != nil && len(p.Windows) > 0 {
 		a.report(at, "fields that cannot be read: "+err.Error(), "", "names joined by dots, such as attributes.tokens")
 	}
@@ -157,7 +162,7 @@ func (a *audit) partial(d *window.Definition, part string) bool {
 	for _, s := range []struct {
 		key  string
 		span event.Span
-	}{{"size", d.Size}, {"slide", d.Slide}, {"offset", d.Offset}, {"gap", d.Gap}, {"allowed_lateness", d.Lateness}} {
+	}{{"size", d.Size}, {"slide", d.Slide}, {"offset", d.Offset}, {"step", d.Step}, {"gap", d.Gap}, {"max", d.Max}, {"max_gap", d.MaxGap}, {"allowed_lateness", d.Lateness}} {
 		if s.span == partial {
 			a.report(part+"."+s.key, notWhole, "", "")
 			found = true
@@ -179,10 +184,16 @@ func windowKey(name string) (key, hint string) {
 		return "offset", "the edges repeat after that"
 	case window.FieldGap:
 		return "gap", "for example gap: 5m"
+	case window.FieldStep:
+		return "step", "for example step: 1h in a size of 24h"
+	case window.FieldMax:
+		return "max", "for example max: 24h"
+	case window.FieldMaxGap:
+		return "max_gap", "gap is that of records without one of their own"
 	case window.FieldLateness:
 		return "allowed_lateness", "0s for none"
 	}
-	return "type", "tumbling, sliding or session"
+	return "type", "tumbling, sliding, session or cumulate"
 }
 
 func (a *audit) aggregates(p *Pipeline, at string) {

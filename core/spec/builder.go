@@ -268,9 +268,14 @@ func (p *PipelineBuilder) Sliding(name string, size, slide time.Duration, late A
 	return p.Window(window.Definition{Name: name, Kind: window.KindSliding, Size: spanOf(size), Slide: spanOf(slide)}, late)
 }
 
-// Session adds windows that end when a key is quiet for the gap.
+// Session adds windows that end when a key is quiet for the gap. For a maximum, or gaps of the records' own, use Window.
 func (p *PipelineBuilder) Session(name string, gap time.Duration, late AllowedLateness) *PipelineBuilder {
 	return p.Window(window.Definition{Name: name, Kind: window.KindSession, Gap: spanOf(gap)}, late)
+}
+
+// Cumulate adds windows of one start that end every step, up to the size.
+func (p *PipelineBuilder) Cumulate(name string, size, step time.Duration, late AllowedLateness) *PipelineBuilder {
+	return p.Window(window.Definition{Name: name, Kind: window.KindCumulate, Size: spanOf(size), Step: spanOf(step)}, late)
 }
 
 // Window adds any definition, for what the other methods have no parameter for. Its Lateness is replaced.

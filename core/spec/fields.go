@@ -77,7 +77,7 @@ func defaultWindowFields() []field {
 	lateness.def, lateness.absent = time.Minute, ""
 	return []field{
 		{
-			name: "default_type", kind: kindString, def: "tumbling", enum: []string{"tumbling", "sliding", "session"}, later: windowTypesLater(),
+			name: "default_type", kind: kindString, def: "tumbling", enum: windowTypes(), later: windowTypesLater(),
 			doc: "The window of a pipeline that names none: the one described here under this type, and named after it.",
 		},
 		{name: "tumbling", kind: kindBlock, doc: "Windows that follow each other.", fields: []field{
@@ -91,15 +91,42 @@ func defaultWindowFields() []field {
 		}},
 		{name: "session", kind: kindBlock, doc: "Windows that end when a key is quiet.", fields: []field{
 			{name: "gap", kind: kindDuration, def: 5 * time.Minute, doc: "Two records are in one session if they are less than this apart."},
-			lateness,
+			maxSessionField(), gapFieldField(), maxGapField(), offsetField(), lateness,
 		}},
-		{name: "cumulate", kind: kindAny, status: statusLater, doc: "Windows that grow in steps."},
-		{name: "calendar", kind: kindAny, status: statusLater, doc: "Days, weeks, months and years of a time zone."},
+		{name: "cumulate", kind: kindBlock, doc: "Windows of one start that grow in steps.", fields: []field{
+			{name: "size", kind: kindDuration, def: 24 * time.Hour, doc: "Length of the longest window; the next ones begin at its end."},
+			{name: "step", kind: kindDuration, def: time.Hour, doc: "A window ends every step after the start. It divides size."},
+			offsetField(), lateness,
+		}},
 		{name: "global", kind: kindAny, status: statusLater, doc: "One window over all of event time."},
+		{name: "calendar", kind: kindAny, status: statusLater, doc: "Days, weeks, months and years of a time zone."},
 	}
 }
 
-func windowTypesLater() []string { return []string{"cumulate", "calendar", "global"} }
+func windowTypes() []string { return []string{"tumbling", "sliding", "session", "cumulate"} }
+
+func windowTypesLater() []string { return []string{"calendar", "global"} }
+
+func maxSessionField() field {
+	return field{
+		name: "max", kind: kindDuration, absent: "sessions of any length", example: `"24h"`,
+		doc: "Longest session: sessions are cut at multiples of max since 1970 (shifted by offset), wherever they began.",
+	}
+}
+
+func gapFieldField() field {
+	return field{
+		name: "gap_field", kind: kindString, format: formatPath, absent: "every record has the gap of the window", example: `"attributes.gap_ms"`,
+		doc: "Dotted path of a record's own gap, a number of milliseconds above 0. gap is that of records without one.",
+	}
+}
+
+func maxGapField() field {
+	return field{
+		name: "max_gap", kind: kindDuration, absent: "24h, where there is a gap_field", example: `"1h"`,
+		doc: "A record's own gap counts as this where it is longer.",
+	}
+}
 
 func offsetField() field {
 	return field{
@@ -306,19 +333,17 @@ func windowFields() []field {
 	return []field{
 		{name: "name", kind: kindString, format: formatWindowName, absent: "its type", example: `"1m"`, doc: "Name of the window in results, unique in the pipeline."},
 		{
-			name: "type", kind: kindString, absent: "processor.windows.default_type", enum: []string{"tumbling", "sliding", "session"}, later: windowTypesLater(),
-			example: `"tumbling"`, doc: "tumbling (size), sliding (size, slide) or session (gap).",
+			name: "type", kind: kindString, absent: "processor.windows.default_type", enum: windowTypes(), later: windowTypesLater(),
+			example: `"tumbling"`, doc: "tumbling (size), sliding (size, slide), session (gap) or cumulate (size, step).",
 		},
-		{name: "size", kind: kindDuration, absent: "required for tumbling and sliding", example: `"1m"`, doc: "Length of a window."},
+		{name: "size", kind: kindDuration, absent: "required for tumbling, sliding and cumulate", example: `"1m"`, doc: "Length of a window."},
 		{name: "slide", kind: kindDuration, absent: "required for sliding", example: `"10s"`, doc: "Distance of the starts of two windows. It need not divide size."},
 		{name: "gap", kind: kindDuration, absent: "required for session", example: `"5m"`, doc: "Two records are in one session if they are less than this apart."},
 		offsetField(),
 		allowedLateness(),
 		allowGapsField(),
-		{name: "max_duration", kind: kindAny, status: statusLater, doc: "Longest session."},
-		{name: "max", kind: kindAny, status: statusLater, doc: "Longest session."},
-		{name: "gap_field", kind: kindAny, status: statusLater, doc: "A gap of each record's own."},
-		{name: "step", kind: kindAny, status: statusLater, doc: "Step of a cumulate window."},
+		{name: "step", kind: kindDuration, absent: "required for cumulate", example: `"1h"`, doc: "Windows of one start end every step, up to size, which it divides."},
+		maxSessionField(), gapFieldField(), maxGapField(),
 		{name: "unit", kind: kindAny, status: statusLater, doc: "Unit of a calendar window."},
 		{name: "tz", kind: kindAny, status: statusLater, doc: "Time zone of a calendar window."},
 		{name: "week_start", kind: kindAny, status: statusLater, doc: "First day of a calendar window's week."},

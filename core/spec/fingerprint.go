@@ -50,6 +50,15 @@ func (p *Pipeline) canonical() []byte {
 		}
 		dst = append(dst, ' ')
 		dst = strconv.AppendBool(dst, w.AllowGaps)
+		if w.Step != 0 {
+			dst = appendInt(append(dst, " step"...), int64(w.Step))
+		}
+		if w.Max != 0 {
+			dst = appendInt(append(dst, " max"...), int64(w.Max))
+		}
+		if w.GapField != "" {
+			dst = appendInt(appendString(append(dst, " gaps"...), w.GapField), int64(w.MaxGap))
+		}
 		dst = append(dst, '\n')
 	}
 	for _, a := range p.Aggregates {

@@ -246,6 +246,9 @@ func (l *loader) windows(at string, v, processor *value) []window.Definition {
 	return out
 }
 
+// defaultMaxGap is the longest gap of a record's own that counts, where nothing is said.
+const defaultMaxGap = day
+
 // window makes a definition of a block that has the keys of its kind; lateness comes from shared where it is silent.
 func (l *loader) window(at, kind string, v, shared *value) window.Definition {
 	get := func(name string) event.Span {
@@ -268,8 +271,18 @@ func (l *loader) window(at, kind string, v, shared *value) window.Definition {
 	case window.KindSliding:
 		d.Size, d.Slide, d.Offset = get("size"), get("slide"), get("offset")
 		d.AllowGaps = v.kid("allow_gaps").flag
+	case window.KindCumulate:
+		d.Size, d.Step, d.Offset = get("size"), get("step"), get("offset")
 	case window.KindSession:
-		d.Gap = get("gap")
+		d.Gap, d.Max, d.Offset = get("gap"), get("max"), get("offset")
+		l.written[at+".gap_field"] = v.kid("gap_field")
+		if d.GapField = v.kid("gap_field").str; d.GapField != "" {
+			if d.MaxGap = get("max_gap"); !v.kid("max_gap").set() {
+				d.MaxGap = max(event.SpanOf(defaultMaxGap), d.Gap)
+			}
+		}
+	case window.KindGlobal:
+		d.Lateness = 0
 	}
 	return d
 }
@@ -287,7 +300,10 @@ func (l *loader) windowKeys(v *value, kind string) {
 			l.report(kid, "is required for a "+kind+" window", "", l.want(kid.field, ""))
 		}
 	}
-	for _, name := range []string{"size", "slide", "gap", "offset", "allow_gaps"} {
+	if gap := v.kid("max_gap"); gap.set() && !v.kid("gap_field").set() && kindOf(kind) == window.KindSession {
+		l.report(gap, "is of records' own gaps, and there is no gap_field", gap.node.got(), "add gap_field: PATH, or remove it")
+	}
+	for _, name := range []string{"size", "slide", "step", "gap", "max", "gap_field", "max_gap", "offset", "allow_gaps", "allowed_lateness"} {
 		if kid := v.kid(name); kid.set() && !slices.Contains(need, name) && !slices.Contains(may, name) {
 			l.report(kid, "has no meaning for a "+kind+" window", kid.node.got(), "remove it")
 		}
@@ -298,18 +314,21 @@ func (l *loader) windowKeys(v *value, kind string) {
 func keysOf(kind window.Kind) (need, may []string) {
 	switch kind {
 	case window.KindTumbling:
-		return []string{"size"}, []string{"offset"}
+		return []string{"size"}, []string{"offset", "allowed_lateness"}
 	case window.KindSliding:
-		return []string{"size", "slide"}, []string{"offset", "allow_gaps"}
+		return []string{"size", "slide"}, []string{"offset", "allow_gaps", "allowed_lateness"}
+	case window.KindCumulate:
+		return []string{"size", "step"}, []string{"offset", "allowed_lateness"}
 	case window.KindSession:
-		return []string{"gap"}, nil
+		return []string{"gap"}, []string{"max", "gap_field", "max_gap", "offset", "allowed_lateness"}
+	case window.KindGlobal:
 	}
 	return nil, nil
 }
 
 // kindOf returns the kind of a name that the table knows.
 func kindOf(name string) window.Kind {
-	for _, kind := range []window.Kind{window.KindTumbling, window.KindSliding, window.KindSession} {
+	for _, kind := range []window.Kind{window.KindTumbling, window.KindSliding, window.KindSession, window.KindCumulate, window.KindGlobal} {
 		if kind.String() == name {
 			return kind
 		}

@@ -47,7 +47,8 @@ func TestTheSchemaRefusesWhatOneKeySays(t *testing.T) {
 		"sink is a source", "late topic is the sink", "dead letter topic is a source", "internal topic", "another cluster", "no source topic", "no result topic", "kafka twice", "repeated key",
 		"repeated value name", "empty part of a path", "number beyond 64 bits", "broker of port 0", "duration below a millisecond", "duration beyond event time", "negative duration",
 		"duration beyond the default bound", "not built: fire.shards", `not built: expression "lower(model)"`, `not built: expression "tokens * 0.002"`, "percentile not a number",
-		"duration in days",
+		"duration in days", "cumulate without step", "step that does not divide the size", "too many steps", "offset of a cumulate window's size", "longest session of 0",
+		"offset above the longest session", "gap that is no path", "longest gap below the gap", "longest gap without a field", "longest session of a tumbling window",
 	}
 	var refused int
 	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {

@@ -5,17 +5,26 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/faults"
 )
 
-// step returns the distance between neighbouring window starts of a tumbling or sliding definition, 0 for a session.
-func (d *Definition) step() event.Span {
+// period returns the distance between neighbouring window starts of an aligned definition, 0 for the others.
+func (d *Definition) period() event.Span {
 	switch d.Kind {
-	case KindTumbling:
+	case KindTumbling, KindCumulate:
 		return d.Size
 	case KindSliding:
 		return d.Slide
-	case KindSession:
+	case KindSession, KindGlobal:
 		return 0
 	}
 	return 0
+}
+
+// step returns the distance between neighbouring window ends around a time: that of the starts, but for a cumulate definition,
+// whose windows share their start.
+func (d *Definition) step() event.Span {
+	if d.Kind == KindCumulate {
+		return d.Step
+	}
+	return d.period()
 }
 
 // rest returns how far behind a window start the next window end is, 0 if ends fall on starts. It is the whole size where
@@ -47,61 +56,75 @@ func phase(t event.Time, step, offset event.Span) event.Span {
 }
 
 // grid says where t lies among the edges of a tumbling or sliding definition. All distances are from t, so that nothing
-// overflows at the ends of event time: windows are [t+e-size, t+e) for e = first, first+step, ... last.
+// overflows at the ends of event time: windows are [t+e-size, t+e) for e = first, first+step, ... last; those of a cumulate
+// definition are [t-phase, t+e).
 type grid struct {
-	step, phase, rest event.Span
-	first, last       event.Span // distances to the ends of the first and the last window that contain t; first > last: none
+	step, phase event.Span
+	first, last event.Span // distances to the ends of the first and the last window that contain t; first > last: none
 }
 
 func (d *Definition) grid(t event.Time) grid {
-	g := grid{step: d.step(), rest: d.rest()}
-	g.phase = phase(t, g.step, d.Offset)
-	g.first = g.rest - g.phase
-	if g.first <= 0 {
+	g := grid{step: d.step(), phase: phase(t, d.period(), d.Offset)}
+	if d.Kind == KindCumulate {
+		g.first = g.step - g.phase%g.step
+	} else if g.first = d.rest() - g.phase; g.first <= 0 {
 		g.first += g.step
 	}
 	g.last = d.Size - g.phase
 	return g
 }
 
-// Windows appends the windows that contain t, ascending by start, and returns the extended slice. A session definition has
-// one: the record's own [t, t+Gap), before any merge. None: t is in a hole (AllowGaps).
+// Windows appends the windows that contain t, ascending by end, and returns the extended slice. A session definition has
+// one: the record's own, before any merge, with the gap of records that have none of their own. None: t is in a hole (AllowGaps).
 func (d *Definition) Windows(dst []Window, t event.Time) []Window {
-	if d.Kind == KindSession {
-		return append(dst, Window{Start: t, End: t.Add(d.Gap)})
+	switch d.Kind {
+	case KindSession:
+		return append(dst, d.SessionWindow(d.Piece(t, d.Gap)))
+	case KindGlobal:
+		return append(dst, wholeTime())
+	case KindTumbling, KindSliding, KindCumulate:
 	}
 	g := d.grid(t)
-	return d.appendWindows(dst, t, g.first, g.last)
+	return d.appendWindows(dst, t, g, g.last)
 }
 
-// appendWindows appends the windows whose ends are first, first+step, ... last after t.
-func (d *Definition) appendWindows(dst []Window, t event.Time, first, last event.Span) []Window {
-	step := d.step()
-	for e := first; e <= last; e += step {
-		dst = append(dst, Window{Start: t.Add(e - d.Size), End: t.Add(e)})
+// wholeTime is the window of a global definition.
+func wholeTime() Window { return Window{Start: event.MinTime, End: event.MaxTime} }
+
+// appendWindows appends the windows around t whose ends are first, first+step, ... last after it.
+func (d *Definition) appendWindows(dst []Window, t event.Time, g grid, last event.Span) []Window {
+	for e := g.first; e <= last; e += g.step {
+		length := d.Size
+		if d.Kind == KindCumulate {
+			length = g.phase + e
+		}
+		dst = append(dst, Window{Start: t.Add(e - length), End: t.Add(e)})
 	}
 	return dst
 }
 
-// Accepts reports whether t is not too late for d under the fence (MinTime: everything is accepted). Tumbling and sliding:
-// the last window that contains t has End + Lateness > fence. Session: t + Lateness >= fence, whatever session t would join.
-// A t in a hole is not late but unassigned: Slice says so; here it is judged as if its hole belonged to
-// the window before.
+// Accepts reports whether t is not too late for d under the fence (MinTime: everything is accepted). Session: t + Lateness >=
+// fence, whatever session t would join. All others: the last window that contains t has End + Lateness > fence. A t in a hole
+// is not late but unassigned: Slice says so; here it is judged as if its hole belonged to the window before.
 func (d *Definition) Accepts(t, fence event.Time) bool {
-	if d.Kind == KindSession {
+	switch d.Kind {
+	case KindSession:
 		if faults.Off(faults.SessionTime) {
 			return t.Add(d.Gap).Add(d.Lateness) > fence
 		}
 		return t.Add(d.Lateness) >= fence
+	case KindGlobal:
+		return fence < event.MaxTime
+	case KindTumbling, KindSliding, KindCumulate:
 	}
-	end := t.Add(d.Size - phase(t, d.step(), d.Offset))
+	end := t.Add(d.Size - phase(t, d.period(), d.Offset))
 	return end.Add(d.Lateness) > fence
 }
 
 // Refused returns how many of the windows that contain t no longer take it under the fence: End + Lateness <= fence. For a
-// session it is 0 or 1.
+// session, and for the global window, it is 0 or 1.
 func (d *Definition) Refused(t, fence event.Time) int {
-	if d.Kind == KindSession {
+	if d.Kind == KindSession || d.Kind == KindGlobal {
 		if d.Accepts(t, fence) {
 			return 0
 		}

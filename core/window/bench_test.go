@@ -14,6 +14,7 @@ func benchDefinitions() []Definition {
 		{Name: "tumbling-1m", Kind: KindTumbling, Size: 60_000},
 		{Name: "sliding-10m-1m", Kind: KindSliding, Size: 600_000, Slide: 60_000},
 		{Name: "sliding-90s-40s", Kind: KindSliding, Size: 90_000, Slide: 40_000},
+		{Name: "cumulate-1h-5m", Kind: KindCumulate, Size: 3_600_000, Step: 300_000},
 		{Name: "session-5m", Kind: KindSession, Gap: 300_000},
 	}
 }

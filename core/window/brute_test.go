@@ -29,7 +29,7 @@ func newRand(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// randomDefinition returns a legal tumbling or sliding definition, now and then a very long one.
+// randomDefinition returns a legal aligned definition, now and then a very long one.
 func randomDefinition(r *rand.Rand) Definition {
 	limit := int64(1 + r.IntN(60))
 	if r.IntN(8) == 0 {
@@ -42,8 +42,13 @@ func randomDefinition(r *rand.Rand) Definition {
 			d.Kind, d.Slide, d.AllowGaps = KindSliding, event.Span(1+r.Int64N(limit)), r.IntN(2) == 0
 			step = d.Slide
 		}
+		if d.Kind == KindTumbling && r.IntN(3) == 0 {
+			d.Kind, d.Step = KindCumulate, d.Size
+			d.Size *= event.Span(1 + r.IntN(6))
+			step = d.Size
+		}
 		d.Offset = event.Span(r.Int64N(2*int64(step)-1)) - step + 1
-		if d.Validate() == nil && (d.Kind == KindTumbling || d.Size/d.Slide < 200) {
+		if d.Validate() == nil && (d.Kind != KindSliding || d.Size/d.Slide < 200) {
 			return d
 		}
 	}
@@ -74,6 +79,17 @@ func bruteWindows(d *Definition, t event.Time) []Window {
 	start.Div(start, slide) // Euclidean: rounds down
 	start.Mul(start, slide).Add(start, big.NewInt(int64(d.Offset)))
 	var ws []Window
+	if d.Kind == KindCumulate { // one start, and an end every step
+		for start.Cmp(new(big.Int).Sub(at, size)) <= 0 {
+			start.Add(start, slide)
+		}
+		for end := new(big.Int).Add(start, big.NewInt(int64(d.Step))); end.Cmp(new(big.Int).Add(start, size)) <= 0; end.Add(end, big.NewInt(int64(d.Step))) {
+			if end.Cmp(at) > 0 {
+				ws = append(ws, Window{Start: clamp(start), End: clamp(end)})
+			}
+		}
+		return ws
+	}
 	for ; start.Cmp(at) <= 0; start.Add(start, slide) {
 		end := new(big.Int).Add(start, size)
 		if end.Cmp(at) > 0 {

@@ -16,13 +16,20 @@ const minBucket event.Span = 1000
 func (d *Definition) bucket() event.Span { return max(d.Gap, minBucket) }
 
 // Slice returns the slice that holds t; false: t is in no window (AllowGaps). Tumbling: the window. Sliding: event time is
-// cut at window starts and ends, which makes one slice a slide if the slide divides the size, else two. Session: a bucket of
-// event time of max(Gap, 1 s), which holds fragments of sessions.
+// cut at window starts and ends, which makes one slice a slide if the slide divides the size, else two. Cumulate: a step.
+// Session: a bucket of event time of max(Gap, 1 s), which holds fragments of sessions. Global: all of event time.
 func (d *Definition) Slice(t event.Time) (Slice, bool) {
-	if d.Kind == KindSession {
+	switch d.Kind {
+	case KindSession:
 		b := d.bucket()
 		m := phase(t, b, 0)
 		return Slice{Start: t.Add(-m), End: t.Add(b - m)}, true
+	case KindGlobal:
+		return Slice(wholeTime()), true
+	case KindCumulate:
+		m := phase(t, d.Size, d.Offset) % d.Step
+		return Slice{Start: t.Add(-m), End: t.Add(d.Step - m)}, true
+	case KindTumbling, KindSliding:
 	}
 	step := d.step()
 	return cut(t, phase(t, step, d.Offset), step, d.rest(), d.Size)
@@ -43,10 +50,17 @@ func (d *Definition) SliceAt(start event.Time) Slice {
 }
 
 // FirstEnd returns the end of the first window that holds s: from a watermark of that on, s is part of an on-time pane. For
-// a session definition it is the earliest end that a session with a record in s can have.
+// a session definition no session with its last record in s ends earlier.
 func (d *Definition) FirstEnd(s Slice) event.Time {
-	if d.Kind == KindSession {
-		return s.Start.Add(d.Gap)
+	switch d.Kind {
+	case KindSession:
+		if d.GapField != "" {
+			return s.Start.Add(1)
+		}
+		return d.SessionWindow(Fragment{First: s.Start, Last: s.Start}).End
+	case KindGlobal:
+		return event.MaxTime
+	case KindTumbling, KindSliding, KindCumulate:
 	}
 	return s.Start.Add(d.grid(s.Start).first)
 }
@@ -54,10 +68,10 @@ func (d *Definition) FirstEnd(s Slice) event.Time {
 // LastEnd returns the end of the last window that holds s: s can be purged iff LastEnd + Lateness <= W. A session may go on
 // for ever, so for a session definition it is MaxTime: what is final there is decided by the merged session.
 func (d *Definition) LastEnd(s Slice) event.Time {
-	if d.Kind == KindSession {
+	if d.Kind == KindSession || d.Kind == KindGlobal {
 		return event.MaxTime
 	}
-	return s.Start.Add(d.Size - phase(s.Start, d.step(), d.Offset))
+	return s.Start.Add(d.Size - phase(s.Start, d.period(), d.Offset))
 }
 
 // WindowsOf appends the windows that hold s, ascending by start. A session's windows come from its fragments, not from
@@ -72,18 +86,24 @@ func (d *Definition) WindowsOf(dst []Window, s Slice) []Window {
 // Closing appends the windows that hold s and have after < End <= upTo, ascending; nothing for a session definition. Its cost
 // is that of the windows appended, not of all that hold s.
 func (d *Definition) Closing(dst []Window, s Slice, after, upTo event.Time) []Window {
-	if d.Kind == KindSession {
+	switch d.Kind {
+	case KindSession:
 		return dst
+	case KindGlobal:
+		if after < event.MaxTime && upTo == event.MaxTime {
+			dst = append(dst, wholeTime())
+		}
+		return dst
+	case KindTumbling, KindSliding, KindCumulate:
 	}
 	g := d.grid(s.Start)
-	first := g.first
-	if past := distance(s.Start, after); past >= first {
+	if past := distance(s.Start, after); past >= g.first {
 		if past >= g.last {
 			return dst
 		}
-		first += ((past-first)/g.step + 1) * g.step
+		g.first += ((past-g.first)/g.step + 1) * g.step
 	}
-	return d.appendWindows(dst, s.Start, first, min(g.last, distance(s.Start, upTo)))
+	return d.appendWindows(dst, s.Start, g, min(g.last, distance(s.Start, upTo)))
 }
 
 // Slices appends the starts of the slices that partition w, a window of d, ascending: at most MaxSlices. A session's
@@ -102,9 +122,11 @@ func (d *Definition) Slices(dst []event.Time, w Window) []event.Time {
 	}
 }
 
-// slicesPerWindow returns the number of slices in each window of a sliding definition.
+// slicesPerWindow returns the number of slices in each window of a sliding definition, in the longest of a cumulate one.
 func (d *Definition) slicesPerWindow() int64 {
 	switch r := d.rest(); {
+	case d.Kind == KindCumulate:
+		return int64(d.Size / d.Step)
 	case d.Slide > d.Size:
 		return 1
 	case r == 0:

@@ -24,6 +24,8 @@ func TestSlicesAreCutAtWindowEdges(t *testing.T) {
 		{"before 1970", Definition{Kind: KindSliding, Size: 90, Slide: 40, Offset: -39}, -40, Slice{-69, -39}, true},
 		{"a window between holes", Definition{Kind: KindSliding, Size: 3, Slide: 5, AllowGaps: true}, -3, Slice{-5, -2}, true},
 		{"a hole", Definition{Kind: KindSliding, Size: 3, Slide: 5, AllowGaps: true}, -1, Slice{-2, 0}, false},
+		{"cumulate: a step", Definition{Kind: KindCumulate, Size: 30, Step: 10, Offset: 5}, -1, Slice{-5, 5}, true},
+		{"global: all of event time", Definition{Kind: KindGlobal}, 3, Slice{event.MinTime, event.MaxTime}, true},
 		{"session: a bucket of the gap", Definition{Kind: KindSession, Gap: 5000}, -1, Slice{-5000, 0}, true},
 		{"session: a bucket of at least a second", Definition{Kind: KindSession, Gap: 1}, 1999, Slice{1000, 2000}, true},
 	} {

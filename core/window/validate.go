@@ -20,7 +20,10 @@ const (
 	FieldSlide          = "slide"
 	FieldSlideAboveSize = "slide>size"
 	FieldOffset         = "offset"
+	FieldStep           = "step"
 	FieldGap            = "gap"
+	FieldMax            = "max"
+	FieldMaxGap         = "max_gap"
 	FieldLateness       = "lateness"
 )
 
@@ -73,10 +76,29 @@ func (d *Definition) Problems() []InvalidError {
 				add(FieldSlide, "cuts a window into %d slices, at most %d: size %d ms, slide %d ms", n, MaxSlices, d.Size, d.Slide)
 			}
 		}
+	case KindCumulate:
+		size, step := positive(FieldSize, d.Size), positive(FieldStep, d.Step)
+		if size {
+			within("size", d.Size)
+		}
+		switch {
+		case !size || !step:
+		case d.Size%d.Step != 0:
+			add(FieldStep, "must divide size (%d ms), got %d ms", d.Size, d.Step)
+		case d.slicesPerWindow() > MaxSlices:
+			add(FieldStep, "cuts a window into %d slices, at most %d: size %d ms, step %d ms", d.slicesPerWindow(), MaxSlices, d.Size, d.Step)
+		}
 	case KindSession:
 		positive(FieldGap, d.Gap)
+		if d.Max != 0 && positive(FieldMax, d.Max) {
+			within("max", d.Max)
+		}
+		if d.GapField != "" && positive(FieldMaxGap, d.MaxGap) && d.MaxGap < d.Gap {
+			add(FieldMaxGap, "must not be below gap (%d ms), got %d ms", d.Gap, d.MaxGap)
+		}
+	case KindGlobal:
 	default:
-		add(FieldKind, "must be tumbling, sliding or session, got %v", d.Kind)
+		add(FieldKind, "must be tumbling, sliding, cumulate, session or global, got %v", d.Kind)
 	}
 	if d.Lateness < 0 || d.Lateness > MaxSpan {
 		add(FieldLateness, "must be from 0 ms to 100 years, got %d ms", d.Lateness)

@@ -1,5 +1,5 @@
-// Package window assigns event times to windows: half-open intervals of event time, tumbling, sliding or session. It also
-// cuts event time into slices, the intervals between neighbouring window edges that overlapping windows share, so that a
+// Package window assigns event times to windows: half-open intervals of event time, tumbling, sliding, cumulate, session or
+// global. It also cuts event time into slices, the intervals between neighbouring window edges that overlapping windows share, so that a
 // record is stored once however many windows it is in.
 //
 // Event times are MinTime < t < MaxTime. Windows and slices that would reach beyond what a Time can hold end there: all
@@ -41,6 +41,8 @@ const (
 	KindTumbling Kind = iota + 1
 	KindSliding
 	KindSession
+	KindCumulate
+	KindGlobal
 )
 
 // String returns the name used in specs and results.
@@ -52,6 +54,10 @@ func (k Kind) String() string {
 		return "sliding"
 	case KindSession:
 		return "session"
+	case KindCumulate:
+		return "cumulate"
+	case KindGlobal:
+		return "global"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
@@ -60,10 +66,14 @@ func (k Kind) String() string {
 type Definition struct {
 	Name      string
 	Kind      Kind
-	Size      event.Span // tumbling, sliding
+	Size      event.Span // tumbling, sliding; cumulate: of the longest window
 	Slide     event.Span // sliding
-	Offset    event.Span // tumbling, sliding: shifts all edges; |Offset| < Size (tumbling) or < Slide (sliding)
+	Step      event.Span // cumulate: windows of one start end every Step, up to Size, which Step divides
+	Offset    event.Span // shifts all edges; |Offset| < Size (tumbling, cumulate), < Slide (sliding), < Max (session)
 	Gap       event.Span // session: two records are in one session iff they are less than Gap apart
+	Max       event.Span // session: 0, or sessions are cut at multiples of Max, so that none is longer
+	GapField  string     // session: dotted path of a record's own gap in ms; Gap is that of records without one
+	MaxGap    event.Span // session with a GapField: a longer gap is taken as this
 	Lateness  event.Span // how long after its end a window still takes records (allowed lateness), >= 0
 	AllowGaps bool       // sliding: Slide > Size is legal, and event time between windows belongs to none
 }

@@ -402,7 +402,7 @@ func (l *look) windows(d verdict) {
 			found := def.WindowsOf(nil, slice)
 			final := event.Span(0)
 			if len(found) == 0 { // a session's bucket
-				found = append(found, sessionBucket(slice, def.Gap))
+				found = append(found, window.Window{Start: slice.Start, End: def.FirstEnd(slice)})
 				final = slice.End.Sub(slice.Start)
 			}
 			for _, w := range found {

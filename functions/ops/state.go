@@ -296,11 +296,6 @@ func (h *Handler) slice(ctx context.Context, s namedSlot, token statestore.Token
 	return info, err
 }
 
-// sessionBucket is the earliest window that a session with a record in a bucket can be.
-func sessionBucket(s window.Slice, gap event.Span) window.Window {
-	return window.Window{Start: s.Start, End: s.Start.Add(gap)}
-}
-
 // readSlices reads the deltas of some slices, in pages, in the order of the slices. ErrRefused if no cut has the token any more.
 func readSlices(ctx context.Context, store statestore.Store, slot statestore.Slot, token statestore.Token, ids []statestore.SliceID,
 	fn func(ref statestore.DeltaRef, payload []byte) error,

@@ -139,7 +139,7 @@ func needOf(p *pipeline.Pipeline) (time.Duration, string) {
 	var span event.Span
 	name := ""
 	for _, d := range p.Windows {
-		if s := max(d.Size, d.Gap) + d.Lateness; s > span {
+		if s := max(d.Size, d.Gap, d.MaxGap, d.Max) + d.Lateness; s > span {
 			span, name = s, d.Name
 		}
 	}

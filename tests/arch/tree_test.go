@@ -51,7 +51,7 @@ func files(t *testing.T, keep func(name string) bool) []string {
 		if err != nil {
 			return err
 		}
-		if rel = filepath.ToSlash(rel); entry.Type().IsRegular() && !leftOver(rel) && keep(rel) {
+		if rel = filepath.ToSlash(rel); entry.Type().IsRegular() && rel != ".git" && !leftOver(rel) && keep(rel) {
 			found = append(found, rel)
 		}
 		return nil

@@ -14,15 +14,13 @@ import (
 // unsupported returns the member of the spec that asks for something the project does not offer; empty: it offers all.
 func (s *Spec) unsupported() string {
 	switch s.Type {
-	case "tumbling", "sliding", "session", "":
+	case "tumbling", "sliding", "session", "cumulate", "":
 	default:
 		return "type " + s.Type
 	}
 	switch {
 	case len(s.unknown) > 0:
 		return s.unknown[0]
-	case s.MaxSession != nil:
-		return "max_session_ms"
 	case s.SessionTouch != "" && s.SessionTouch != "separate":
 		return "session_touch " + s.SessionTouch
 	case s.SessionLateness != "" && s.SessionLateness != "time":
@@ -58,7 +56,7 @@ func skipUnsupported(t *testing.T, v *Vector) {
 // definition translates a supported spec, which need not be legal.
 func (s *Spec) definition() window.Definition {
 	d := window.Definition{
-		Size: span(s.Size), Slide: span(s.Slide), Offset: span(s.Offset), Gap: span(s.Gap),
+		Size: span(s.Size), Slide: span(s.Slide), Step: span(s.Step), Offset: span(s.Offset), Gap: span(s.Gap), Max: span(s.MaxSession),
 		Lateness: span(s.Lateness), AllowGaps: s.AllowGaps,
 	}
 	switch s.Type {
@@ -68,6 +66,8 @@ func (s *Spec) definition() window.Definition {
 		d.Kind = window.KindSliding
 	case "session":
 		d.Kind = window.KindSession
+	case "cumulate":
+		d.Kind = window.KindCumulate
 	}
 	return d
 }

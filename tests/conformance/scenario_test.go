@@ -14,6 +14,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/watermark"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/fire"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
@@ -84,10 +85,7 @@ func (v *Vector) unsupported() string {
 	w := v.Spec.Watermark
 	for i := range v.Events {
 		e := &v.Events[i]
-		switch {
-		case e.Gap != nil:
-			return "gap_ms of an event"
-		case e.Time != nil && w != nil && w.Mode == modeBounded && !slices.Contains(w.Partitions, e.Partition):
+		if e.Time != nil && w != nil && w.Mode == modeBounded && !slices.Contains(w.Partitions, e.Partition) {
 			return "partition that is not in watermark.partitions" // ours exist before their first record, and count
 		}
 	}
@@ -125,7 +123,9 @@ pipelines:
 	}
 	p := &app.Pipelines[0]
 	d := s.definition()
-	d.Name = "w"
+	if d.Name = "w"; d.Kind == window.KindSession && s.ownGaps {
+		d.GapField, d.MaxGap = "gap", window.MaxSpan
+	}
 	p.Windows[0] = d
 	for _, q := range s.Quantiles {
 		p.Aggregates[0].Functions = append(p.Aggregates[0].Functions, percentile(q))
@@ -175,6 +175,7 @@ type newEngine func(app *spec.App, pipe *pipeline.Pipeline, partitions int32, no
 
 // run plays a vector and returns what came of it in the form of the vector's expectations.
 func run(ctx context.Context, v *Vector, open newEngine, batched bool) (actual map[string]any, err error) {
+	v.Spec.ownGaps = slices.ContainsFunc(v.Events, func(e Event) bool { return e.Gap != nil })
 	app, err := v.Spec.app()
 	if err != nil {
 		return nil, err
@@ -276,7 +277,11 @@ func (p *play) arrive(ctx context.Context, at int, e *Event) error {
 	if value == nil {
 		value = json.Number("1")
 	}
-	body, err := json.Marshal(map[string]any{"ts": *e.Time, "value": value})
+	fields := map[string]any{"ts": *e.Time, "value": value}
+	if e.Gap != nil {
+		fields["gap"] = *e.Gap
+	}
+	body, err := json.Marshal(fields)
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,7 @@ type Spec struct {
 	Watermark       *Watermark `json:"watermark"`
 
 	unknown []string // members that this harness has not heard of
+	ownGaps bool     // some event of the vector has a gap_ms of its own
 }
 
 // Watermark is the watermark block of a Spec.

@@ -165,6 +165,14 @@ func aligned(d *window.Definition, t event.Time) []window.Window {
 		if s > t {
 			return out
 		}
+		if d.Kind == window.KindCumulate {
+			for e := s.Add(d.Step); e <= s.Add(d.Size); e = e.Add(d.Step) {
+				if t < e && t < s.Add(d.Size) {
+					out = append(out, window.Window{Start: s, End: e})
+				}
+			}
+			continue
+		}
 		if w := (window.Window{Start: s, End: s.Add(d.Size)}); t < w.End {
 			out = append(out, w)
 		}
@@ -175,12 +183,17 @@ func sessions(d *window.Definition, events []Event) []Pane {
 	slices.SortFunc(events, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Time, b.Time)) })
 	var out []Pane
 	for i, e := range events {
-		if n := len(out) - 1; i > 0 && events[i-1].Key == e.Key && e.Time.Sub(events[i-1].Time) < d.Gap {
-			out[n].End = e.Time.Add(d.Gap)
+		end, cut := e.Time.Add(d.Gap), event.MaxTime
+		if d.Max > 0 {
+			cut = event.Time(math.Floor(float64(int64(e.Time)-int64(d.Offset))/float64(d.Max)))*event.Time(d.Max) + event.Time(d.Offset) + event.Time(d.Max)
+			end = min(end, cut)
+		}
+		if n := len(out) - 1; i > 0 && events[i-1].Key == e.Key && e.Time.Sub(events[i-1].Time) < d.Gap && out[n].End <= cut && (d.Max == 0 || e.Time < out[n].End) {
+			out[n].End = end
 			out[n].Values = append(out[n].Values, e.Value)
 			continue
 		}
-		out = append(out, Pane{Window: d.Name, Start: e.Time, End: e.Time.Add(d.Gap), Key: e.Key, Values: []float64{e.Value}})
+		out = append(out, Pane{Window: d.Name, Start: e.Time, End: end, Key: e.Key, Values: []float64{e.Value}})
 	}
 	return out
 }

@@ -265,9 +265,13 @@ func definitions(r *rand.Rand) []window.Definition {
 	defs := make([]window.Definition, pick(r, 1, 1, 1, 2))
 	for i := range defs {
 		d := window.Definition{Name: fmt.Sprintf("w%d", i), Lateness: pick[event.Span](r, 0, 0, 1, 2) * unit}
-		switch r.IntN(4) {
+		switch r.IntN(6) {
 		case 0, 1:
 			d.Kind, d.Size = window.KindTumbling, unit
+		case 4:
+			d.Kind, d.Gap, d.Max = window.KindSession, pick[event.Span](r, 1, 2)*unit, pick[event.Span](r, 2, 3)*unit
+		case 5:
+			d.Kind, d.Size, d.Step = window.KindCumulate, 2*unit, unit
 		case 2:
 			d.Kind, d.Size, d.Slide = window.KindSliding, 2*unit, unit
 		case 3:

@@ -214,8 +214,17 @@ func describeWindow(d window.Definition) string {
 		text += " " + span(d.Size)
 	case window.KindSliding:
 		text += fmt.Sprintf(" %s every %s", span(d.Size), span(d.Slide))
+	case window.KindCumulate:
+		text += fmt.Sprintf(" %s in steps of %s", span(d.Size), span(d.Step))
 	case window.KindSession:
 		text += fmt.Sprintf(" until %s apart", span(d.Gap))
+		if d.GapField != "" {
+			text += fmt.Sprintf(" (or %s, %s at most)", d.GapField, span(d.MaxGap))
+		}
+		if d.Max != 0 {
+			text += ", cut every " + span(d.Max)
+		}
+	case window.KindGlobal:
 	}
 	if d.Offset != 0 {
 		text += ", offset " + span(d.Offset)

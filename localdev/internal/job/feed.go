@@ -236,8 +236,12 @@ func Smallest(app *spec.App) event.Span {
 			case window.KindTumbling:
 			case window.KindSliding:
 				n = d.Slide
+			case window.KindCumulate:
+				n = d.Step
 			case window.KindSession:
 				n = d.Gap
+			case window.KindGlobal:
+				continue
 			}
 			if least == 0 || n < least {
 				least = n

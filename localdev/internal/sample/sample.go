@@ -85,7 +85,7 @@ func New(app *spec.App, o Options) *Generator {
 // longest is a bound of how long before its last window's end a record can be.
 func longest(w window.Definition) event.Span {
 	if w.Kind == window.KindSession {
-		return w.Gap
+		return max(w.Gap, w.MaxGap)
 	}
 	return w.Size
 }
