@@ -439,7 +439,7 @@ func FuzzDecode(f *testing.F) {
 		ev.Malformed = nil
 		for i, b := range ev.Batches {
 			if b.ID == "" { // which is what AppendEvent fills in
-				ev.Batches[i].ID = entryName(b.TopicPartition)
+				ev.Batches[i].ID = EntryName(b.TopicPartition)
 			}
 		}
 		if d := diff(ev, again); d != "" {

@@ -24,6 +24,7 @@ type Encoder struct {
 	records int
 	size    int    // of what is in entries, with names and punctuation
 	frame   []byte // for Len
+	framed  int    // for TryAdd: the length of what comes before the records
 }
 
 // entry is one member of "records".
@@ -44,7 +45,7 @@ func (e *Encoder) Add(tp event.TopicPartition, r *event.Record, info Info) {
 		e.index[tp] = k
 		e.entries = slices.Grow(e.entries, 1)[:k+1] // with the buffers of an earlier event
 		n := &e.entries[k]
-		n.TopicPartition, n.name, n.body = tp, appendString(n.name[:0], entryName(tp)), n.body[:0]
+		n.TopicPartition, n.name, n.body = tp, appendString(n.name[:0], EntryName(tp)), n.body[:0]
 		e.size += len(n.name) + len(`:[],`)
 	}
 	n := &e.entries[k]
@@ -55,6 +56,28 @@ func (e *Encoder) Add(tp event.TopicPartition, r *event.Record, info Info) {
 	n.body = appendRecord(n.body, tp, r, info)
 	e.size += len(n.body) - before
 	e.records++
+}
+
+// TryAdd appends a record as Add does, unless the event would then have more than most bytes: it is as before then, and the result
+// is false.
+func (e *Encoder) TryAdd(tp event.TopicPartition, r *event.Record, info Info, most int) bool {
+	if e.records == 0 {
+		e.framed = len(e.appendFrame(e.frame[:0]))
+	}
+	entries, size := len(e.entries), e.size
+	e.Add(tp, r, info)
+	if e.framed+e.size+len("}}")-1 <= most { // the last entry has no comma
+		return true
+	}
+	e.records--
+	if len(e.entries) > entries {
+		delete(e.index, tp)
+		e.entries, e.size = e.entries[:entries], size
+		return false
+	}
+	n := &e.entries[e.index[tp]]
+	n.body, e.size = n.body[:len(n.body)-(e.size-size)], size
+	return false
 }
 
 // Records returns how many records were added.
@@ -116,7 +139,7 @@ func AppendEvent(dst []byte, ev Event) []byte {
 		}
 		id := b.ID
 		if id == "" {
-			id = entryName(b.TopicPartition)
+			id = EntryName(b.TopicPartition)
 		}
 		dst = append(appendString(dst, id), ":["...)
 		for k := range b.Records {
@@ -214,8 +237,8 @@ func appendSchema(dst []byte, name string, s *Schema) []byte {
 	return append(appendString(dst, s.DataFormat), '}')
 }
 
-// entryName is the name of a partition in an event.
-func entryName(tp event.TopicPartition) string {
+// EntryName is the name of a partition in an event, and so in the answer: TOPIC-NUMBER.
+func EntryName(tp event.TopicPartition) string {
 	return tp.Topic + "-" + strconv.Itoa(int(tp.Partition))
 }
 

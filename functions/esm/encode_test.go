@@ -99,6 +99,44 @@ func TestEncoderWritesTheSameAsAppendEvent(t *testing.T) {
 	}
 }
 
+// A record that does not fit leaves no trace, and one that just does is taken.
+func TestTryAddKeepsTheEventWithinItsBound(t *testing.T) {
+	r := newRand(t)
+	var e, with Encoder
+	for range 300 {
+		ev := randomEvent(r)
+		most := len(AppendEvent(nil, ev)) - r.IntN(200)
+		for _, e := range []*Encoder{&e, &with} {
+			e.Source, e.SourceARN, e.BootstrapServers = ev.Source, ev.SourceARN, ev.BootstrapServers
+			e.Reset()
+		}
+		for _, b := range ev.Batches {
+			for i := range b.Records {
+				fits := e.TryAdd(b.TopicPartition, &b.Records[i], b.Info[i], most)
+				with.Reset()
+				if got := e.AppendTo(nil); fits {
+					if len(got) > most || len(got) != e.Len() {
+						t.Fatalf("%d bytes, Len %d, at most %d", len(got), e.Len(), most)
+					}
+					continue
+				}
+				over, err := new(Decoder).Decode(e.AppendTo(nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, b := range over.Batches {
+					for i := range b.Records {
+						with.Add(b.TopicPartition, &b.Records[i], b.Info[i])
+					}
+				}
+				if with.Add(b.TopicPartition, &b.Records[i], b.Info[i]); with.Len() <= most {
+					t.Fatalf("refused, with %d bytes of %d", with.Len(), most)
+				}
+			}
+		}
+	}
+}
+
 func TestAppendResponseNamesEveryFailure(t *testing.T) {
 	for _, c := range []struct {
 		failures []Failure

@@ -67,7 +67,7 @@ func typicalEvent(n, partitions int) Event {
 	}
 	for p := range partitions {
 		b := Batch{TopicPartition: event.TopicPartition{Topic: "performance-metrics", Partition: int32(p)}}
-		b.ID = entryName(b.TopicPartition)
+		b.ID = EntryName(b.TopicPartition)
 		for i := p; i < n; i += partitions {
 			r := event.Record{Offset: int64(1_000_000 + i/partitions), Timestamp: event.Time(1_700_000_400_000 + i/10)}
 			r.Key = fmt.Appendf(nil, "service=svc-%02d::model=gpt-x-%d", i%20, i%10)
@@ -109,7 +109,7 @@ func randomEvent(r *rand.Rand) Event {
 	for _, topic := range []string{"a", "a-1", "t\"é\n"} {
 		for p := range r.IntN(4) {
 			b := Batch{TopicPartition: event.TopicPartition{Topic: topic, Partition: int32(p * 5)}}
-			b.ID = entryName(b.TopicPartition)
+			b.ID = EntryName(b.TopicPartition)
 			offset := r.Int64N(1 << 40)
 			for range 1 + r.IntN(5) {
 				rec := event.Record{Offset: offset, Timestamp: event.Time(r.Int64N(1<<42) - 1)}

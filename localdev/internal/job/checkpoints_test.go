@@ -122,6 +122,20 @@ func (p *place) awaitApplied(t *testing.T, want int64) {
 	}
 }
 
+// awaitResults waits until so many results are there: fire looks by itself, whenever it does.
+func (p *place) awaitResults(t *testing.T, want int) {
+	t.Helper()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.After(30 * time.Second); len(p.sums(t)) < want; {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			t.Fatalf("results %v, want %d", p.sums(t), want)
+		}
+	}
+}
+
 // TestARunGoesOnFromItsCheckpoint runs with state in memory. The second run imports what the first one exported, reads nothing of
 // the log that it has, and closes the windows that the first one left open.
 func TestARunGoesOnFromItsCheckpoint(t *testing.T) {
@@ -138,6 +152,7 @@ func TestARunGoesOnFromItsCheckpoint(t *testing.T) {
 	said, stop = p.start(t, event(0, 5000, 16), event(1, 5000, 32))
 	said.await(t, "2 slots imported\n")
 	p.awaitApplied(t, 6)
+	p.awaitResults(t, 1)
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -191,6 +206,7 @@ func TestTheLogRebuildsWhatACheckpointDoesNot(t *testing.T) {
 			said, stop := p.start(t, event(0, 5000, 16), event(1, 5000, 32))
 			said.await(t, c.says)
 			p.awaitApplied(t, 6)
+			p.awaitResults(t, 1)
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}

@@ -288,10 +288,10 @@ func (r *run) cut(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("ingest: %w", err)
 		}
-		for partition, first := range failures {
+		for _, f := range failures {
 			// The trigger would deliver again. Under the policy `fail` that changes nothing: the partition stands still.
-			if at, ok := r.failed[partition]; !ok || first < at {
-				r.failed[partition] = first
+			if at, ok := r.failed[f.Partition]; !ok || f.Offset < at {
+				r.failed[f.Partition] = f.Offset
 			}
 		}
 		r.pending, r.at, r.count = r.pending[:0], map[event.TopicPartition]int{}, 0

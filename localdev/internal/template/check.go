@@ -43,9 +43,9 @@ func Check(t *Template, app *spec.App) []Problem {
 	c := checker{t: t, app: app}
 	c.topics()
 	groups := map[string]string{}
-	for _, m := range t.Mappings {
-		c.mapping(m)
-		c.group(m, groups)
+	for i := range t.Mappings {
+		c.mapping(&t.Mappings[i])
+		c.group(&t.Mappings[i], groups)
 	}
 	for _, s := range t.Schedules {
 		c.schedule(s)
@@ -72,7 +72,8 @@ func (c *checker) warn(line int, where, message, do string) {
 func (c *checker) topics() {
 	sources := c.app.SourceTopics()
 	mapped := map[string]string{}
-	for _, m := range c.t.Mappings {
+	for i := range c.t.Mappings {
+		m := &c.t.Mappings[i]
 		for _, topic := range m.Topics {
 			if other, ok := mapped[topic]; ok {
 				c.add(m.line("Topics"), m.Name, fmt.Sprintf("topic %s is that of %s, too", topic, other), "leave one mapping for each topic")
@@ -90,7 +91,7 @@ func (c *checker) topics() {
 	}
 }
 
-func (c *checker) mapping(m Mapping) {
+func (c *checker) mapping(m *Mapping) {
 	if len(m.Topics) != 1 {
 		c.add(m.line("Topics"), m.Name, fmt.Sprintf("it has %d topics, and a mapping takes one", len(m.Topics)), "give each topic a mapping of its own")
 	}
@@ -115,6 +116,9 @@ func (c *checker) mapping(m Mapping) {
 	if !m.PartialFailures {
 		c.add(m.line("FunctionResponseTypes"), m.Name, "without ReportBatchItemFailures what ingest answers as failed counts as done", "set FunctionResponseTypes to [ReportBatchItemFailures]")
 	}
+	if m.Queue {
+		c.add(m.line("ConsumptionMode"), m.Name, "ConsumptionMode Queue hands records over in no order", "leave it out: the records of a partition are folded in their order")
+	}
 	for _, setting := range m.Hiding {
 		c.warn(m.line(setting), m.Name, setting+" lets records pass that were never folded; fire folds them again from the log as long as it has them, and counts them",
 			"leave it out, unless you mean it")
@@ -127,7 +131,7 @@ func (c *checker) mapping(m Mapping) {
 }
 
 // group looks whether the trigger's group is that of the spec: Lambda wants one for each mapping, so that a topic may be behind.
-func (c *checker) group(m Mapping, seen map[string]string) {
+func (c *checker) group(m *Mapping, seen map[string]string) {
 	want, allowed := c.app.Consumer.GroupID, c.app.TriggerGroups(m.Topics)
 	if !slices.Contains(allowed, m.Group) {
 		c.add(m.line("Group"), m.Name, fmt.Sprintf("ConsumerGroupId is %s, but group_id of the spec is %s", orNothing(m.Group), want), "set ConsumerGroupId to "+strings.Join(allowed, " or "))

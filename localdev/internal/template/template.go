@@ -42,29 +42,6 @@ type Function struct {
 	Environment map[string]string
 }
 
-// Mapping hands the records of a topic to a function.
-type Mapping struct {
-	Name             string // logical id; of an event FUNCTION.EVENT
-	Line             int
-	Function         string // logical id
-	Topics           []string
-	Group            string // "": the mapping's own
-	StartingPosition string
-	BatchSize        int // 100 where nothing is said
-	Window           int // seconds; -1: nothing is said, which is half a second
-	PartialFailures  bool
-	Hiding           []string // settings that are there and let records pass unseen
-	lines            map[string]int
-}
-
-// Schedule invokes a function again and again.
-type Schedule struct {
-	Name       string
-	Line       int
-	Function   string
-	Expression string
-}
-
 // Load reads a template. parameters replace defaults; a parameter without either is empty.
 func Load(data []byte, name string, parameters map[string]string) (*Template, error) {
 	root, err := parse(data)
@@ -174,21 +151,17 @@ func (t *Template) resource(r *resolver, id string, v, globals *value) error {
 		return t.function(id, v.line, p)
 	case "AWS::Lambda::EventSourceMapping":
 		if p.at("Topics") != nil {
-			t.Mappings = append(t.Mappings, mapping(id, v.line, p.at("FunctionName").string(), p))
+			t.Mappings = append(t.Mappings, rawMapping(id, v.line, p))
 		}
 	case "AWS::Scheduler::Schedule":
-		t.Schedules = append(t.Schedules, Schedule{
-			Name: id, Line: lineOf(p, "ScheduleExpression", v.line), Function: owner(p.at("Target", "Arn").string()), Expression: p.at("ScheduleExpression").string(),
-		})
+		t.Schedules = append(t.Schedules, schedule(id, v.line, "ScheduleExpression", owner(p.at("Target", "Arn").string()), p, p.at("Target")))
 	case "AWS::Events::Rule":
 		targets := p.at("Targets")
 		if p.at("ScheduleExpression") == nil || targets == nil {
 			return nil
 		}
 		for _, target := range targets.list {
-			t.Schedules = append(t.Schedules, Schedule{
-				Name: id, Line: lineOf(p, "ScheduleExpression", v.line), Function: owner(target.at("Arn").string()), Expression: p.at("ScheduleExpression").string(),
-			})
+			t.Schedules = append(t.Schedules, schedule(id, v.line, "ScheduleExpression", owner(target.at("Arn").string()), p, target))
 		}
 	}
 	return nil
@@ -237,16 +210,14 @@ func (t *Template) function(id string, line int, p *value) error {
 			properties = object(event.line)
 		}
 		switch event.at("Type").string() {
-		case "MSK", "SelfManagedKafka":
-			t.Mappings = append(t.Mappings, mapping(id+"."+name, event.line, id, properties))
+		case "MSK":
+			t.Mappings = append(t.Mappings, mskEvent(id+"."+name, event.line, id, properties))
+		case "SelfManagedKafka":
+			t.Mappings = append(t.Mappings, selfManagedEvent(id+"."+name, event.line, id, properties))
 		case "ScheduleV2":
-			t.Schedules = append(t.Schedules, Schedule{
-				Name: id + "." + name, Line: lineOf(properties, "ScheduleExpression", event.line), Function: id, Expression: properties.at("ScheduleExpression").string(),
-			})
+			t.Schedules = append(t.Schedules, schedule(id+"."+name, event.line, "ScheduleExpression", id, properties, properties))
 		case "Schedule":
-			t.Schedules = append(t.Schedules, Schedule{
-				Name: id + "." + name, Line: lineOf(properties, "Schedule", event.line), Function: id, Expression: properties.at("Schedule").string(),
-			})
+			t.Schedules = append(t.Schedules, schedule(id+"."+name, event.line, "Schedule", id, properties, properties))
 		}
 	}
 	return nil
@@ -257,43 +228,4 @@ func lineOf(p *value, key string, otherwise int) int {
 		return line
 	}
 	return otherwise
-}
-
-// hiding are the settings of a mapping by which records are not handed to the function, or not again, although it failed.
-func hiding() []string {
-	return []string{"DestinationConfig", "FilterCriteria", "MaximumRecordAgeInSeconds", "MaximumRetryAttempts"}
-}
-
-func mapping(name string, line int, function string, p *value) Mapping {
-	m := Mapping{
-		Name: name, Line: line, Function: function, Topics: p.at("Topics").strings(), StartingPosition: p.at("StartingPosition").string(),
-		BatchSize: p.at("BatchSize").number(100), Window: p.at("MaximumBatchingWindowInSeconds").number(-1), lines: map[string]int{},
-		PartialFailures: slices.Contains(p.at("FunctionResponseTypes").strings(), "ReportBatchItemFailures"),
-	}
-	for _, group := range []*value{
-		p.at("ConsumerGroupId"), p.at("AmazonManagedKafkaEventSourceConfig", "ConsumerGroupId"), p.at("SelfManagedKafkaEventSourceConfig", "ConsumerGroupId"),
-	} {
-		if group != nil {
-			m.Group, m.lines["Group"] = group.string(), group.line
-		}
-	}
-	for _, setting := range hiding() {
-		v := p.at(setting)
-		if v == nil || v.string() == "-1" {
-			continue
-		}
-		m.Hiding = append(m.Hiding, setting)
-	}
-	for _, key := range p.keys {
-		m.lines[key] = p.kids[key].line
-	}
-	return m
-}
-
-// line is where a setting is, or the mapping.
-func (m Mapping) line(setting string) int {
-	if line := m.lines[setting]; line > 0 {
-		return line
-	}
-	return m.Line
 }

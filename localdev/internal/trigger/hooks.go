@@ -143,7 +143,7 @@ func (r Reason) String() string {
 	case RetriesExhausted:
 		return "RetriesExhausted"
 	case TooOld:
-		return "MaximumRecordAgeExceeded"
+		return "RecordAgeExceeded"
 	case TooLarge:
 		return "MaximumPayloadSizeExceeded"
 	}

@@ -54,8 +54,11 @@ const (
 	mostMaxPollers  = 2000
 	mostGroupLetter = 200
 	mostTries       = 10_001 // Lambda has 10,000 retries
-	leastAge        = time.Minute
-	mostAge         = 604_800 * time.Second
+	// triesToDestination is how often a batch is tried where tries are unlimited and there is a topic for failures: ten retries.
+	triesToDestination = 11
+
+	leastAge = time.Minute
+	mostAge  = 604_800 * time.Second
 )
 
 // Options of a trigger, which is one event source mapping. The zero value of a field is the default that is named, unless it says
@@ -94,7 +97,8 @@ type Options struct {
 	MaxTries int
 	// MaxAge is how old a record may be, by its Kafka timestamp, when it is handed over, one minute to a week. 0 and below: any.
 	MaxAge time.Duration
-	// Bisect splits a batch in two after an error. Halves are tried on their own, and have the tries that the whole had left.
+	// Bisect splits a batch of several records in two after an error, where there is another try at all. Halves are tried on their own;
+	// a split costs none of MaxTries.
 	Bisect bool
 	// PartialFailures is FunctionResponseTypes: [ReportBatchItemFailures]. Without it what an answer says is ignored.
 	PartialFailures bool
@@ -189,4 +193,12 @@ func (o *Options) check() error {
 	want(o.Source == esm.SourceMSK || o.SourceARN == "", "ARN %s of a self-managed source", o.SourceARN)
 	want(o.Invoke != nil && o.Logger != nil, "no Invoke or no Logger")
 	return errors.Join(errs...)
+}
+
+// tries is how often records are handed over; 0: for ever.
+func (o *Options) tries() int {
+	if o.MaxTries == 0 && o.OnFailure != "" {
+		return triesToDestination
+	}
+	return o.MaxTries
 }
