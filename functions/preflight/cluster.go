@@ -70,6 +70,8 @@ func refusal(err error, name string) (severity Severity, what, do string) {
 	case errors.Is(err, kafkaio.ErrCoordinator):
 		return Error, "no broker coordinates transactions at the moment: " + err.Error(),
 			"look at the topics __transaction_state and __consumer_offsets: they need as many brokers as they have replicas"
+	case errors.Is(err, kafkaio.ErrFenced):
+		return Warning, "others tried a transaction under the same id all the time: " + err.Error(), "try again; nobody but preflight uses " + name
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return Warning, "a transaction was tried, but the time was over before it came to its end: " + err.Error(), "try again; if it stays so, look at the brokers' load"
 	}

@@ -27,12 +27,13 @@ func TestTheTrialLeavesNothingOnRealBrokers(t *testing.T) {
 	}
 }
 
-// Two looks at once fence each other, and find that transactions work all the same.
+// Looks at once fence each other, and find that transactions work all the same.
 func TestTrialsAtOnceOnRealBrokers(t *testing.T) {
 	c := open(t, servers.Brokers(t))
 	d := appOn(t, c, fmt.Sprintf("preflight-%x", time.Now().UnixNano()))
+	const looks = 6
 	errs := make(chan error)
-	for range 3 {
+	for range looks {
 		go func() {
 			report, err := preflight.Check(t.Context(), d)
 			if err == nil && report.Transactions != preflight.TransactionsWork {
@@ -41,7 +42,7 @@ func TestTrialsAtOnceOnRealBrokers(t *testing.T) {
 			errs <- err
 		}()
 	}
-	for range 3 {
+	for range looks {
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
