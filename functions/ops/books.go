@@ -70,6 +70,15 @@ type follower struct {
 	totals map[event.TopicPartition]entryPartition // newest of each
 }
 
+// Books checks the books of the pipelines, or of the one that is named, as Verify does.
+func (h *Handler) Books(ctx context.Context, name string) ([]PipelineLedger, error) {
+	pipes, err := h.pipelines(name)
+	if err != nil {
+		return nil, err
+	}
+	return h.ledger(ctx, pipes)
+}
+
 // ledger reads the newest records of the ledger and checks them: plans ascend without a hole, watermarks do not go back, and in
 // the newest record of each partition everything that came in is accounted for.
 func (h *Handler) ledger(ctx context.Context, pipes []*pipeline.Pipeline) ([]PipelineLedger, error) {

@@ -19,9 +19,6 @@ type operateFlags struct {
 	Pipeline string   `placeholder:"NAME" help:"One pipeline only."`
 }
 
-// errUnequal is returned where the state is not what the log says.
-var errUnequal = errors.New("the state is not what the log says, or the books do not balance")
-
 // with opens what a command needs, and prints what it answers.
 func (f *operateFlags) with(ctx context.Context, e *env, do func(h *ops.Handler) (any, func(io.Writer) error, error)) (err error) {
 	s, err := f.open(ctx, e, true)
@@ -159,47 +156,4 @@ func (c *stateGetCmd) Run(ctx context.Context, e *env) error {
 			return w.Flush()
 		}, err
 	})
-}
-
-type verifyCmd struct{ operateFlags }
-
-// Help is shown below the flags.
-func (*verifyCmd) Help() string {
-	return `Folds the log again, from where the committed plan would be restored, and compares what is open with the state; and checks that the books of the ledger balance. It changes nothing, and the functions may go on meanwhile. Exit code 1 if something differs.`
-}
-
-// Run implements the command.
-func (c *verifyCmd) Run(ctx context.Context, e *env) error {
-	ok := true
-	err := c.with(ctx, e, func(h *ops.Handler) (any, func(io.Writer) error, error) {
-		v, err := h.Verify(ctx, ops.Selection{Pipeline: c.Pipeline})
-		if err == nil {
-			ok = v.OK
-		}
-		return v, func(w io.Writer) error { return printVerified(w, v) }, err
-	})
-	if err == nil && !ok {
-		err = errUnequal
-	}
-	return err
-}
-
-func printVerified(out io.Writer, v *ops.Verified) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, s := range v.Slots {
-		_, _ = fmt.Fprintf(w, "%s/%s/%d\t%s\tplan %d\toffsets [%d, %d)\t%d groups\t%s\n", s.Pipeline, s.Topic, s.Partition, s.State, s.Plan, s.From, s.To, s.Compared, s.Note)
-		for _, d := range s.Differences {
-			_, _ = fmt.Fprintf(w, "  %s [%s, %s) %q: %s\n", d.Window, d.Start, d.End, d.Key, d.What)
-		}
-		if s.More > 0 {
-			_, _ = fmt.Fprintf(w, "  and %d more\n", s.More)
-		}
-	}
-	for _, l := range v.Ledger {
-		_, _ = fmt.Fprintf(w, "ledger of %s: %d plans, the newest %d; %d records in, %d not accounted for %s\n", l.Pipeline, l.Records, l.Plan, l.In, l.Unaccounted, l.Note)
-		for _, p := range l.Problems {
-			_, _ = fmt.Fprintf(w, "  %s\n", p)
-		}
-	}
-	return w.Flush()
 }

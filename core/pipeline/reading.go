@@ -1,0 +1,29 @@
+package pipeline
+
+import "github.com/llm-auto-optimizer/tidemark/core/event"
+
+// Reader takes out of single records what the fold takes out of them, for whoever computes results in another way. It is not
+// safe for concurrent use.
+type Reader struct{ r reader }
+
+// Reading is what one record contributes. Its memory is the reader's, valid until the next Read.
+type Reading struct {
+	Time   event.Time
+	Key    []byte    // grouping key
+	Values []float64 // in the order of the pipeline's values
+	Has    []bool    // whether the record has each of them
+	Reason event.Reason
+	Detail string // about Reason, at most 200 bytes
+}
+
+// NewReader returns a reader of the pipeline's records.
+func (p *Pipeline) NewReader() *Reader { return &Reader{newReader(p)} }
+
+// Read reads a record by the rules of the fold. A Reason that is not empty says why it cannot be processed; what else the reading
+// has is then meaningless.
+func (r *Reader) Read(rec *event.Record) Reading {
+	if rej := r.r.read(rec); rej.reason != "" {
+		return Reading{Reason: rej.reason, Detail: rej.detail}
+	}
+	return Reading{Time: r.r.time, Key: r.r.key, Values: r.r.values, Has: r.r.has}
+}

@@ -1,0 +1,95 @@
+package recompute
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
+)
+
+// session is a run of members that are less than the gap apart.
+type session struct {
+	window.Window
+	members []member
+}
+
+// sessions compares the sessions that the members of the present key make up: all records between two gaps, of which some may not
+// have been taken, so that they are one session or several.
+func (c *comparison) sessions() error {
+	members := c.members
+	c.members, c.bytes = nil, 0
+	if len(members) == 0 {
+		return nil
+	}
+	first, end := members[0].time, members[len(members)-1].time.Add(c.def.Gap)
+	if err := c.upTo(first, nil); err != nil {
+		return err
+	}
+	var got []*pane // the newest of each window
+	for c.panes.next != nil && c.panes.next.Start < end && bytes.Equal(c.panes.key, c.key) {
+		p, err := c.newest(c.panes.next.Window)
+		if err != nil {
+			return err
+		}
+		got = append(got, p)
+	}
+	if c.before != event.MinTime && first.Sub(c.before) < c.def.Gap || end > c.until {
+		return nil // it may have begun before what was read, or go on behind it
+	}
+	c.decide(members, event.MaxTime, func(taken []member) []*Difference {
+		return c.split(taken, got)
+	})
+	return nil
+}
+
+// split compares the sessions of the members that were taken with the panes.
+func (c *comparison) split(taken []member, got []*pane) []*Difference {
+	var all []session
+	for _, m := range taken {
+		n := len(all) - 1
+		if n < 0 || m.time >= all[n].End {
+			all = append(all, session{Window: window.Window{Start: m.time}})
+			n++
+		}
+		all[n].End = m.time.Add(c.def.Gap)
+		all[n].members = append(all[n].members, m)
+	}
+	var out []*Difference
+	matched := make([]bool, len(got))
+	for _, s := range all {
+		if s.End > c.past.watermark {
+			continue // still open
+		}
+		var its *pane
+		for i, p := range got {
+			if p.Window == s.Window {
+				its, matched[i] = p, true
+			}
+		}
+		out = append(out, c.one(s.Window, s.members, its)...)
+	}
+	for i, p := range got {
+		if matched[i] || p.End > c.past.watermark || c.replaced(p, all) {
+			continue
+		}
+		d := c.difference(Superfluous, c.key, p.Window)
+		d.At, d.Note = &p.at, fmt.Sprintf("revision %d; its records make up other sessions", p.revision)
+		d.Records = c.ranges(taken)
+		out = append(out, d)
+	}
+	return out
+}
+
+// replaced reports whether a pane is that of a session which a late record has made part of a larger one.
+func (c *comparison) replaced(p *pane, all []session) bool {
+	if c.def.Lateness == 0 {
+		return false
+	}
+	for _, s := range all {
+		if s.Start <= p.Start && p.End <= s.End && s.Window != p.Window {
+			return true
+		}
+	}
+	return false
+}
