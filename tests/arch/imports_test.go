@@ -26,6 +26,7 @@ var layers = [][]string{
 	{"functions/ingest", "functions/fire", "functions/ops"},
 	{"functions/telemetry/..."},
 	{"functions/*/bootstrap"},
+	{"localdev/host"},
 	{"localdev/..."},
 	{"tests/..."},
 }

@@ -2,7 +2,7 @@
 // doubled. `make crash` runs it in full; a short version is a test with the build tag `servers`.
 //
 // It owns what it kills: a Kafka broker that comes back on its data, a Redis primary with a replica, and the bootstraps of ingest
-// and fire, two of each, behind the Runtime API (tests/host). Each function reaches each server through a proxy of its own, which
+// and fire, two of each, behind the Runtime API (localdev/host). Each function reaches each server through a proxy of its own, which
 // understands what it carries, so that a process can be killed on either side of any call: the request has left it and reaches
 // nobody (before), or the server has done it and the answer reaches nobody (after). Calls that were hit least come first, and
 // what makes a call likely is done meanwhile: slots vanish, the trigger drops batches, processes are recycled. A run prints how

@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
-	"github.com/llm-auto-optimizer/tidemark/tests/host"
+	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 )
 
 // Deadlines that the functions are told. Fire keeps two seconds of its own back, and waits two for what a dead one left open.
@@ -200,7 +200,7 @@ func (l *lab) deploy(config string, timeout map[string]time.Duration) error {
 			return err
 		}
 		fn := host.New(host.Options{
-			Name: i.name, Binary: l.binaries[i.kind], Timeout: timeout[i.kind], Log: log,
+			Name: i.name, Binary: l.binaries[i.kind], Timeout: timeout[i.kind], Lenient: true, Log: log,
 			Env: []string{
 				"TIDEMARK_CONFIG=" + config, "TIDEMARK_BROKERS=" + i.kafka.address(), "TIDEMARK_REDIS=redis://" + i.redis.address(),
 				"TIDEMARK_FIRE_TICK=50ms",

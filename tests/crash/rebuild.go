@@ -115,7 +115,7 @@ func (s *stage) part(ctx context.Context, store statestore.Store, r *Rebuild) (a
 func (s *stage) fireOnce(ctx context.Context) ([]byte, error) {
 	limit, cancel := context.WithTimeout(ctx, s.deadline+20*time.Second)
 	defer cancel()
-	answer, err := s.named["fire-a"].function().Invoke(limit, []byte(`{"source":"aws.scheduler"}`), 0)
+	answer, err := s.named["fire-a"].function().Invoke(limit, []byte(`{"source":"aws.scheduler"}`))
 	if err != nil {
 		return nil, fmt.Errorf("fire: %w\n%s", err, end(s.named["fire-a"].function().Log()))
 	}
@@ -144,7 +144,7 @@ func (s *stage) deliverAll(ctx context.Context) error {
 		if payload == nil {
 			return s.input.commit(ctx, s.admin)
 		}
-		answer, err := s.named["ingest-a"].function().Invoke(ctx, payload, 0)
+		answer, err := s.named["ingest-a"].function().Invoke(ctx, payload)
 		if err != nil {
 			return fmt.Errorf("ingest: %w", err)
 		}

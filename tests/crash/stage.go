@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
-	"github.com/llm-auto-optimizer/tidemark/tests/host"
+	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 )
 
 // Paces of a stage.
@@ -230,7 +230,7 @@ func (s *stage) invoke(ctx context.Context, name string, payload []byte, timeout
 	fn := s.named[name].function()
 	limit, cancel := context.WithTimeout(ctx, timeout+10*time.Second)
 	defer cancel()
-	answer, err := fn.Invoke(limit, payload, 0)
+	answer, err := fn.Invoke(limit, payload)
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case limit.Err() != nil:

@@ -27,7 +27,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
-	"github.com/llm-auto-optimizer/tidemark/tests/host"
+	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"

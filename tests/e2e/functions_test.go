@@ -14,7 +14,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
-	"github.com/llm-auto-optimizer/tidemark/tests/host"
+	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
@@ -68,12 +68,21 @@ func (d *deployment) batch(ctx context.Context, n int64) ([]byte, [partitions]in
 	return esm.AppendEvent(nil, ev), next
 }
 
+// invoke runs one invocation, and kills the function after a while if killAfter > 0 and it has not ended.
+func invoke(ctx context.Context, f *host.Function, payload []byte, killAfter time.Duration) ([]byte, error) {
+	if killAfter > 0 {
+		timer := time.AfterFunc(killAfter, func() { f.Kill() })
+		defer timer.Stop()
+	}
+	return f.Invoke(ctx, payload)
+}
+
 // deliver invokes ingest with the next batch until it is answered without a failure. The first try may be killed.
 func (d *deployment) deliver(ctx context.Context, n int64, killAfter time.Duration) {
 	d.t.Helper()
 	payload, next := d.batch(ctx, n)
 	for try := 0; ; try++ {
-		answer, err := d.ingest.Invoke(ctx, payload, killAfter)
+		answer, err := invoke(ctx, d.ingest, payload, killAfter)
 		if errors.Is(err, host.ErrKilled) && killAfter > 0 {
 			d.kills["ingest"]++
 			killAfter = 0
@@ -109,7 +118,7 @@ func (d *deployment) runFire(ctx context.Context, killAfter time.Duration) {
 			d.t.Logf("an invocation of fire took %s:\n%s", took, tail(d.fire.Log(), 3000))
 		}
 	}()
-	_, err := d.fire.Invoke(ctx, []byte(`{"source":"aws.scheduler"}`), killAfter)
+	_, err := invoke(ctx, d.fire, []byte(`{"source":"aws.scheduler"}`), killAfter)
 	switch {
 	case errors.Is(err, host.ErrKilled) && killAfter > 0:
 		d.kills["fire"]++

@@ -15,7 +15,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
-	"github.com/llm-auto-optimizer/tidemark/tests/host"
+	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
@@ -54,7 +54,7 @@ func (d *deployment) succeed(ctx context.Context, redis string) (n *deployment, 
 	for f, p := range map[*host.Function][]byte{d.fire: []byte(`{}`), d.ingest: payload} {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				_, _ = f.Invoke(ctx, p, 0)
+				_, _ = f.Invoke(ctx, p)
 			}
 		})
 	}
@@ -114,10 +114,10 @@ func TestChangedFunctionsTakeOver(t *testing.T) {
 	c.rewrite("third.yaml")
 	n, stop = d.succeed(ctx, redis)
 	d = n
-	if _, err := d.fire.Invoke(ctx, []byte(`{"source":"aws.scheduler"}`), 0); err == nil || !strings.Contains(err.Error(), "takeover") {
+	if _, err := d.fire.Invoke(ctx, []byte(`{"source":"aws.scheduler"}`)); err == nil || !strings.Contains(err.Error(), "takeover") {
 		t.Errorf("the first spec, deployed again: %v", err)
 	}
-	if _, err := d.fire.Invoke(ctx, []byte(`{"takeover": true}`), 0); err != nil {
+	if _, err := d.fire.Invoke(ctx, []byte(`{"takeover": true}`)); err != nil {
 		t.Fatal(err)
 	}
 	play(d)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/llm-auto-optimizer/tidemark/tests/host"
+	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 )
 
 var (
@@ -43,7 +43,7 @@ func build(t *testing.T, pkg, binary string) string {
 
 func newFunction(t *testing.T, name string, timeout time.Duration, env ...string) *host.Function {
 	t.Helper()
-	f := host.New(host.Options{Name: name, Binary: build(t, "./functions/"+name+"/bootstrap", filepath.Join(name, "bootstrap")), Env: env, Timeout: timeout})
+	f := host.New(host.Options{Name: name, Binary: build(t, "./functions/"+name+"/bootstrap", filepath.Join(name, "bootstrap")), Env: env, Timeout: timeout, Lenient: true})
 	t.Cleanup(f.Close)
 	return f
 }

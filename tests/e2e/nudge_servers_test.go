@@ -15,7 +15,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
-	"github.com/llm-auto-optimizer/tidemark/tests/host"
+	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
 
@@ -62,7 +62,7 @@ func (l *lambdaAPI) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
-		_, err := l.fire.Invoke(ctx, payload, 0)
+		_, err := l.fire.Invoke(ctx, payload)
 		select {
 		case l.ran <- err:
 		case <-ctx.Done():
@@ -97,7 +97,7 @@ func TestIngestHasFireInvokedAndSeldom(t *testing.T) {
 				return
 			}
 			batches++
-			answer, err := d.ingest.Invoke(ctx, payload, 0)
+			answer, err := d.ingest.Invoke(ctx, payload)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, d.ingest.Log())
 			}
