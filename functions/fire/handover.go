@@ -263,7 +263,8 @@ func (r *runner) succeed(ctx context.Context, s kafkaio.Session, all []kafkaio.P
 	if err := transact(ctx, s, []kafkaio.Message{record, lastRecord}, groups...); err != nil {
 		return fmt.Errorf("hand-over from %s: %w", from.group, err)
 	}
-	r.Logger.InfoContext(ctx, "took over from a pipeline of the same name", "pipeline", r.pipe.Name, "group", r.pipe.Group(), "from", from.group,
+	// Not an everyday thing: from here on windows are those of another query.
+	r.Logger.WarnContext(ctx, "took over from a pipeline of the same name", "pipeline", r.pipe.Name, "group", r.pipe.Group(), "from", from.group,
 		"plan", next.Number, "watermark", next.Watermark.String(), "partitions", len(begin))
 	for i := range begin {
 		if b := &begin[i]; b.truncated {

@@ -49,7 +49,8 @@ type commands struct {
 	Restore    restoreCmd    `cmd:"" help:"Put back into the state store what it has lost, from a checkpoint."`
 	Explain    explainCmd    `cmd:"" help:"Why a window has not fired, and who holds the watermark back."`
 	State      stateCmd      `cmd:"" help:"Look into the state store."`
-	Verify     verifyCmd     `cmd:"" help:"Fold the log again and compare it with the state; check the books."`
+	Verify     verifyCmd     `cmd:"" help:"Compute the results once more, and compare them, the state and the books with what was published."`
+	Completion completionCmd `cmd:"" help:"Print a script that completes commands and flags in bash, zsh or fish."`
 
 	LogLevel slog.Level       `default:"warn" env:"TIDEMARK_LOG_LEVEL" help:"Least level of what is logged to stderr: debug, info, warn or error."`
 	JSON     bool             `help:"One JSON object a line on stdout in place of text."`
@@ -87,14 +88,26 @@ func Main(ctx context.Context, args []string, s Streams) (code int) {
 	if err != nil {
 		return s.fail(fmt.Errorf("command line: %w", err))
 	}
+	if len(args) > 0 && args[0] == completeCommand {
+		return s.fail(complete(s.Out, parser.Model, args[1:]))
+	}
 	k, err := parser.Parse(args)
 	if err != nil {
-		return s.fail(usage("%w; see tidemark --help", err))
+		return s.fail(usage("%w; see tidemark %s--help", err, parsed(err)))
 	}
 	e := &env{Streams: s, json: c.JSON, level: c.LogLevel}
 	e.setLogs(s.Err)
 	k.BindTo(ctx, (*context.Context)(nil))
 	return s.fail(k.Run(e))
+}
+
+// parsed returns the command that a command line named before it went wrong, and a blank; nothing if it named none.
+func parsed(err error) string {
+	e, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || e.Context == nil || e.Context.Selected() == nil {
+		return ""
+	}
+	return strings.TrimPrefix(e.Context.Selected().Path(), e.Context.Model.Name+" ") + " "
 }
 
 // env is what a command works with.

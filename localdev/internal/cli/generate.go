@@ -131,7 +131,7 @@ func (c *generateCmd) target(ctx context.Context, app *spec.App, e *env) (writer
 	if len(c.Brokers) > 0 {
 		client, err := settings.OpenKafka(ctx, app, c.Brokers)
 		if err != nil {
-			return nil, nil, fmt.Errorf("no broker answers (--brokers): %w", err)
+			return nil, nil, noBrokers(err)
 		}
 		done := func() error { client.Close(); return nil }
 		if _, err := client.Partitions(ctx, app.SourceTopics()); err != nil {

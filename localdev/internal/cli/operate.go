@@ -10,6 +10,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/functions/ops"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 )
 
 // operateFlags say which brokers and which state a command looks at.
@@ -28,7 +29,7 @@ func (f *operateFlags) with(ctx context.Context, e *env, do func(h *ops.Handler)
 	defer func() { err = errors.Join(err, s.Close()) }()
 	client, err := settings.OpenKafka(ctx, s.app, f.Brokers)
 	if err != nil {
-		return fmt.Errorf("no brokers (--brokers): %w", err)
+		return noBrokers(err)
 	}
 	defer client.Close()
 	h := ops.New(ops.Deps{App: s.app, Pipelines: s.pipes, Store: s.Store, Log: client, Clock: settings.Now, Logger: e.logger})
@@ -40,6 +41,11 @@ func (f *operateFlags) with(ctx context.Context, e *env, do func(h *ops.Handler)
 		return json.NewEncoder(e.Out).Encode(answer)
 	}
 	return text(e.Out)
+}
+
+// noBrokers says what to do where no broker answers.
+func noBrokers(err error) error {
+	return fmt.Errorf("no broker answers: %w; is Kafka running there? --brokers HOST:PORT names another", err)
 }
 
 type explainCmd struct {
@@ -76,7 +82,7 @@ func printExplanation(out io.Writer, x *ops.Explanation) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for i := range x.Pipelines {
 		p := &x.Pipelines[i]
-		_, _ = fmt.Fprintf(w, "pipeline %s: plan %d, watermark %s, held by %s\n", p.Pipeline, p.Plan, or(p.Watermark), p.HeldBy)
+		_, _ = fmt.Fprintf(w, "pipeline %s: plan %d, watermark %s, held by %s\n", p.Pipeline, p.Plan, or(p.Watermark), progress.HeldBy(p.HeldBy))
 		for _, why := range p.Why {
 			_, _ = fmt.Fprintf(w, "  %s\n", why)
 		}
@@ -114,6 +120,17 @@ type stateListCmd struct {
 	Limit  int    `default:"100" help:"So many at most."`
 }
 
+// Help is shown below the flags.
+func (*stateListCmd) Help() string {
+	return `A slot is the state of one partition in one pipeline: how far it is applied, the largest event time, the fence, and how many slices and deltas it has.
+
+Examples:
+
+  tidemark state list --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379
+  tidemark state list --config tidemark.yaml --state-dir .tidemark/state --prefix latency/requests
+  tidemark state list --config tidemark.yaml --redis redis://localhost:6379 --json | jq '.slots[] | select(.deltas > 100)'`
+}
+
 // Run implements the command.
 func (c *stateListCmd) Run(ctx context.Context, e *env) error {
 	return c.with(ctx, e, func(h *ops.Handler) (any, func(io.Writer) error, error) {
@@ -137,6 +154,17 @@ type stateGetCmd struct {
 	Slot  string `arg:"" help:"Its name: PIPELINE/TOPIC/PARTITION."`
 	After string `placeholder:"PLACE" help:"Go on behind what the page before said."`
 	Limit int    `default:"100" help:"So many slices at most."`
+}
+
+// Help is shown below the flags.
+func (*stateGetCmd) Help() string {
+	return `Shows the cuts of a slot and, slice by slice, which offsets its deltas have, how many records, groups and bytes.
+
+Example:
+
+  tidemark state get --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379 latency/requests/0
+
+The names are those that tidemark state list shows.`
 }
 
 // Run implements the command.

@@ -77,6 +77,9 @@ func (c *verifyCmd) Run(ctx context.Context, e *env) error {
 			err := c.all(ctx, h, o, v)
 			return v, func(w io.Writer) error { return printVerified(w, v) }, err
 		})
+		if errors.Is(err, errUsage) {
+			err = fmt.Errorf("%w; or --no-state, which needs the brokers alone", err)
+		}
 	} else {
 		err = c.withoutState(ctx, e, o, v)
 	}
@@ -152,7 +155,7 @@ func (c *verifyCmd) withoutState(ctx context.Context, e *env, o recompute.Option
 	}
 	client, err := settings.OpenKafka(ctx, app, c.Brokers)
 	if err != nil {
-		return fmt.Errorf("no brokers (--brokers): %w", err)
+		return noBrokers(err)
 	}
 	defer client.Close()
 	h := ops.New(ops.Deps{App: app, Pipelines: pipes, Log: client, Clock: settings.Now, Logger: e.logger})

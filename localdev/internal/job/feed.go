@@ -39,6 +39,11 @@ const (
 // ErrInput is wrapped by the errors of lines that cannot be written to a source topic.
 var ErrInput = errors.New("job: input")
 
+// inputError is an ErrInput that says only what is wrong with the line: the file and the number stand before it.
+type inputError struct{ error }
+
+func (e inputError) Unwrap() []error { return []error{e.error, ErrInput} }
+
 // feeder writes one feed.
 type feeder struct {
 	*Feed
@@ -95,7 +100,7 @@ func (f *feeder) file(ctx context.Context) error {
 		}
 		m, err := message(&l, counts)
 		if err != nil {
-			return fmt.Errorf("%s:%d: %w: %w", name, l.Number, err, ErrInput)
+			return fmt.Errorf("%s:%d: %w", name, l.Number, inputError{err})
 		}
 		if batch = append(batch, m); len(batch) == feedBatch {
 			if err := f.write(ctx, batch); err != nil {

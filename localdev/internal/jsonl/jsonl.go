@@ -25,6 +25,11 @@ const MaxPartition = 10_000
 // ErrLine is wrapped by the errors of a line that cannot be read.
 var ErrLine = errors.New("jsonl: line")
 
+// lineError is an ErrLine that says only what is wrong with the line: the file and the number stand before it.
+type lineError struct{ error }
+
+func (e lineError) Unwrap() []error { return []error{e.error, ErrLine} }
+
 // Line is one line of input: a record, or Fire.
 type Line struct {
 	Number int
@@ -84,13 +89,13 @@ func (r *Reader) Next(defaultTopic string) (Line, error) {
 		l, err := parse(r.s.Bytes(), defaultTopic)
 		l.Number = r.n
 		if err != nil {
-			return l, fmt.Errorf("%s:%d: %w: %w", r.name, r.n, err, ErrLine)
+			return l, fmt.Errorf("%s:%d: %w", r.name, r.n, lineError{err})
 		}
 		return l, nil
 	}
 	if err := r.s.Err(); err != nil {
 		if errors.Is(err, bufio.ErrTooLong) {
-			err = fmt.Errorf("longer than %d bytes: %w", MaxLine, ErrLine)
+			err = lineError{fmt.Errorf("longer than %d bytes", MaxLine)}
 		}
 		return Line{}, fmt.Errorf("%s:%d: %w", r.name, r.n+1, err)
 	}
@@ -102,7 +107,10 @@ func parse(data []byte, defaultTopic string) (Line, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&w); err != nil {
-		if strings.Contains(err.Error(), "unknown field") {
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			err = errors.New("the JSON object is not complete: one line is one record")
+		case strings.Contains(err.Error(), "unknown field"):
 			err = fmt.Errorf(`%w; a line is {"key":...,"timestamp":MS,"value":{the event}}, of which only value is needed`, err)
 		}
 		return Line{}, err

@@ -24,12 +24,20 @@ func statusLine(s console.Snapshot) string {
 		} else {
 			fmt.Fprintf(&b, "  W %s", p.Watermark)
 			if p.HeldBy != "" {
-				fmt.Fprintf(&b, " held by %s", p.HeldBy)
+				fmt.Fprintf(&b, " held by %s", HeldBy(p.HeldBy))
 			}
 		}
 	}
 	fmt.Fprintf(&b, "  lag %d  open %d  plans %d  results %d  late %d  dead %d", s.Lag, s.Open, s.Plans, s.Results, s.Late, s.DeadLetters)
 	return b.String()
+}
+
+// HeldBy says of a ledger's held_by behind what the partition is: behind the furthest one, not behind the time of day.
+func HeldBy(text string) string {
+	if before, ok := strings.CutSuffix(text, " behind)"); ok {
+		return before + " behind the furthest)"
+	}
+	return text
 }
 
 // slowest returns the pipeline to look at: one with an error, else the one whose watermark is lowest.

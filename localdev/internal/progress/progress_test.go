@@ -136,6 +136,16 @@ func TestResultLines(t *testing.T) {
 	}
 }
 
+func TestBehindIsBehindTheFurthest(t *testing.T) {
+	s := newScreen(400, false)
+	x := snapshot()
+	x.Pipelines = x.Pipelines[:1]
+	s.Tick(x)
+	if !strings.Contains(s.err.String(), "held by in/1 (slowest, 2s behind the furthest)") {
+		t.Errorf("got %q", s.err.String())
+	}
+}
+
 func TestAnErrorOfAPipelineComesFirst(t *testing.T) {
 	s := newScreen(400, false)
 	x := snapshot()

@@ -72,7 +72,7 @@ func (j *job) compare(def int, records, panes *sorter, oldest int64) error {
 		return err
 	}
 	for c.panes.next != nil {
-		if err := c.superfluous(nil); err != nil {
+		if err := c.superfluous(); err != nil {
 			return err
 		}
 	}
@@ -92,12 +92,13 @@ func (c *comparison) member(m member) error {
 	if err := c.close(m.time); err != nil {
 		return err
 	}
-	last := event.MinTime
+	var last window.Window
 	if n := len(c.open); n > 0 {
-		last = c.open[n-1].Start
+		last = c.open[n-1].Window
 	}
 	for _, w := range windowsOf(c.def, m.time) {
-		if w.Start > c.before && w.End <= c.until && w.End <= c.past.watermark && (w.Start > last || len(c.open) == 0) {
+		known := len(c.open) > 0 && (w.Start < last.Start || w.Start == last.Start && w.End <= last.End)
+		if w.Start > c.before && w.End <= c.until && w.End <= c.past.watermark && !known {
 			c.open = append(c.open, aligned{w, len(c.members)})
 		}
 	}
@@ -204,7 +205,7 @@ func (c *comparison) expected(w window.Window, members []member) (plan int64, ok
 
 // window compares one tumbling or sliding window of the present key.
 func (c *comparison) window(w window.Window, members []member) error {
-	if err := c.upTo(w.Start, nil); err != nil {
+	if err := c.upTo(w); err != nil {
 		return err
 	}
 	got, err := c.newest(w)
@@ -283,18 +284,18 @@ func (c *comparison) one(w window.Window, taken []member, got *pane) []*Differen
 	return []*Difference{d}
 }
 
-// upTo goes past panes of earlier keys, and of this one before start: no record accounts for them.
-func (c *comparison) upTo(start event.Time, ok func(*pane) bool) error {
-	for c.panes.before(c.key, start) {
-		if err := c.superfluous(ok); err != nil {
+// upTo goes past panes of earlier keys, and of this one before a window: no record accounts for them.
+func (c *comparison) upTo(w window.Window) error {
+	for c.panes.before(c.key, w) {
+		if err := c.superfluous(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// superfluous takes a pane for which there is no record, and reports it unless it was left out, or ok.
-func (c *comparison) superfluous(ok func(*pane) bool) error {
+// superfluous takes a pane for which there is no record, and reports it unless it was left out.
+func (c *comparison) superfluous() error {
 	key, p, err := c.panes.take()
 	if err != nil {
 		return err
@@ -304,7 +305,7 @@ func (c *comparison) superfluous(ok func(*pane) bool) error {
 	if c.def.Kind == window.KindSession {
 		left = left || p.Start.Sub(c.before) < c.def.Gap && c.before != event.MinTime
 	}
-	if left || ok != nil && ok(p) {
+	if left {
 		return nil
 	}
 	d := c.difference(Superfluous, key, p.Window)

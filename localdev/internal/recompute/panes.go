@@ -2,6 +2,7 @@ package recompute
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -164,13 +165,13 @@ func (p *paneCursor) advance() (def int, err error) {
 	return int(d), nil
 }
 
-// before reports whether the next pane is of a lower key, or of the same key and begins before start.
-func (p *paneCursor) before(key []byte, start event.Time) bool {
+// before reports whether the next pane is of a lower key, or of the same key and a window before w: one that begins, or ends, earlier.
+func (p *paneCursor) before(key []byte, w window.Window) bool {
 	if p.next == nil {
 		return false
 	}
-	c := bytes.Compare(p.key, key)
-	return c < 0 || c == 0 && p.next.Start < start
+	c := cmp.Or(bytes.Compare(p.key, key), cmp.Compare(p.next.Start, w.Start), cmp.Compare(p.next.End, w.End))
+	return c < 0
 }
 
 // take returns the next pane and goes on.

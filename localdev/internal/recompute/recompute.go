@@ -20,6 +20,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 )
 
@@ -220,6 +221,10 @@ func (j *job) run(ctx context.Context) (err error) {
 		return err
 	}
 	for def := range j.pipe.Windows {
+		if d := &j.pipe.Windows[def]; d.GapField != "" || d.Kind == window.KindGlobal {
+			j.out.leaveOut("windows %s: global windows never end, and sessions with gaps of the records' own are not computed again", d.Name)
+			continue
+		}
 		if err := j.compare(def, records, panes, oldest); err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ func (c *comparison) sessions() error {
 		return nil
 	}
 	first, end := members[0].time, members[len(members)-1].time.Add(c.def.Gap)
-	if err := c.upTo(first, nil); err != nil {
+	if err := c.upTo(window.Window{Start: first, End: event.MinTime}); err != nil {
 		return err
 	}
 	var got []*pane // the newest of each window
@@ -52,7 +52,7 @@ func (c *comparison) split(taken []member, got []*pane) []*Difference {
 			all = append(all, session{Window: window.Window{Start: m.time}})
 			n++
 		}
-		all[n].End = m.time.Add(c.def.Gap)
+		all[n].End = min(m.time.Add(c.def.Gap), c.cut(m.time))
 		all[n].members = append(all[n].members, m)
 	}
 	var out []*Difference
@@ -79,6 +79,14 @@ func (c *comparison) split(taken []member, got []*pane) []*Difference {
 		out = append(out, d)
 	}
 	return out
+}
+
+// cut is the next point in time at which every session ends, where there are such points.
+func (c *comparison) cut(t event.Time) event.Time {
+	if c.def.Max == 0 {
+		return event.MaxTime
+	}
+	return t.Floor(c.def.Max, c.def.Offset).Add(c.def.Max)
 }
 
 // replaced reports whether a pane is that of a session which a late record has made part of a larger one.

@@ -377,8 +377,12 @@ func (g *judge) processed(rec *event.Record, reading *pipeline.Reading, got []si
 
 // refusedFrom is the least fence under which no window of a definition takes a record any more; event.MinTime if it is in none.
 func refusedFrom(d *window.Definition, t event.Time) event.Time {
-	if d.Kind == window.KindSession {
+	switch d.Kind {
+	case window.KindSession:
 		return t.Add(d.Lateness).Add(1)
+	case window.KindGlobal:
+		return event.MaxTime
+	case window.KindTumbling, window.KindSliding, window.KindCumulate:
 	}
 	all := windowsOf(d, t)
 	if len(all) == 0 {
@@ -387,16 +391,24 @@ func refusedFrom(d *window.Definition, t event.Time) event.Time {
 	return all[len(all)-1].End.Add(d.Lateness)
 }
 
-// windowsOf lists the windows of a time by trying every start near it, in the order of their starts. A session is one that begins
-// and ends with the record.
+// windowsOf lists the windows of a time by trying every start near it, and every end of the start, in their order. Sessions and
+// global windows have none of their own.
 func windowsOf(d *window.Definition, t event.Time) []window.Window {
 	step := d.Size
 	switch d.Kind {
+	case window.KindSession, window.KindGlobal:
+		return nil
+	case window.KindCumulate:
+		var out []window.Window
+		for s, n := t.Floor(d.Size, d.Offset), d.Step; n <= d.Size; n += d.Step {
+			if w := (window.Window{Start: s, End: s.Add(n)}); w.Contains(t) {
+				out = append(out, w)
+			}
+		}
+		return out
 	case window.KindTumbling:
 	case window.KindSliding:
 		step = d.Slide
-	case window.KindSession:
-		return []window.Window{{Start: t, End: t.Add(d.Gap)}}
 	}
 	var out []window.Window
 	for s := t.Floor(step, d.Offset); ; s = s.Add(-step) {

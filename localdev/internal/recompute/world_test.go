@@ -239,7 +239,13 @@ func randomDefinitions(r *rand.Rand) []window.Definition {
 	for i := range defs {
 		d := window.Definition{Name: fmt.Sprintf("w%d", i), Lateness: []event.Span{0, 0, 5, 20, 100}[r.IntN(5)]}
 		size := event.Span(7 + r.IntN(50))
-		switch r.IntN(3) {
+		switch r.IntN(5) {
+		case 3:
+			d.Kind, d.Step = window.KindCumulate, event.Span(3+r.IntN(10))
+			d.Size = d.Step * event.Span(1+r.IntN(4))
+			d.Offset = event.Span(r.Int64N(int64(d.Size)))
+		case 4:
+			d.Kind, d.Gap, d.Max = window.KindSession, event.Span(2+r.IntN(10)), event.Span(20+r.IntN(40))
 		case 0:
 			d.Kind, d.Size, d.Offset = window.KindTumbling, size, event.Span(r.Int64N(int64(size)))
 		case 1:

@@ -57,6 +57,11 @@ var ErrNotApplied = errors.New("replay: records were not applied")
 // ErrInput is wrapped by the errors of lines that make no sense where they are.
 var ErrInput = errors.New("replay: input")
 
+// inputError is an ErrInput that says only what is wrong with the line: the file and the number stand before it.
+type inputError struct{ error }
+
+func (e inputError) Unwrap() []error { return []error{e.error, ErrInput} }
+
 // run is the state of one replay.
 type run struct {
 	Options
@@ -273,7 +278,7 @@ func (r *run) add(ctx context.Context, l *jsonl.Line) error {
 }
 
 func (r *run) bad(l *jsonl.Line, format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %w: %w", r.name, l.Number, fmt.Errorf(format, args...), ErrInput)
+	return fmt.Errorf("%s:%d: %w", r.name, l.Number, inputError{fmt.Errorf(format, args...)})
 }
 
 // cut delivers the batch and fires.
