@@ -67,7 +67,7 @@ cp infra/tidemark.yaml "$$ARTIFACTS_DIR/tidemark.yaml"
 endef
 
 .PHONY: templates
-templates: ## template.yaml and infra/: linters, what the SAM translator makes of it, permissions, environment, packages
+templates: ## template.yaml and infra/: linters, what the SAM translator makes of it, permissions, parameters, metrics, sam build
 	tools=$$(infra/tools/aws-tools); TIDEMARK_AWS_TOOLS=$$tools go test -tags templates -timeout 15m ./tests/templates
 
 .PHONY: test

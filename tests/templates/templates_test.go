@@ -1,13 +1,12 @@
 //go:build templates
 
 // Package templates_test holds template.yaml and infra/ to what tools of others say of them, to what the SAM translator makes of
-// them, and to the settings that the functions read. The tools come from PyPI: make templates.
+// them, to the settings that the functions read, and to what preflight wants of a cluster. The tools come from PyPI: make templates.
 package templates_test
 
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,14 +88,20 @@ type resource struct {
 	Properties map[string]any
 }
 
-func translated(t *testing.T) map[string]resource {
+// translation is template.yaml as the SAM translator makes it.
+func translation(t *testing.T) template {
 	t.Helper()
 	out := tool(t, nil, "lint/bin/python", "tests/templates/translate.py", "template.yaml")
-	var doc struct{ Resources map[string]resource }
+	var doc template
 	if err := json.Unmarshal([]byte(out), &doc); err != nil {
 		t.Fatal(err)
 	}
-	return doc.Resources
+	return doc
+}
+
+func translated(t *testing.T) map[string]resource {
+	t.Helper()
+	return translation(t).Resources
 }
 
 func ofType(resources map[string]resource, kind string) []string {
@@ -285,35 +290,6 @@ func TestTheEnvironmentIsWhatSettingsRead(t *testing.T) {
 	for name := range read {
 		if !given[name] {
 			t.Errorf("no function has %s", name)
-		}
-	}
-}
-
-// mostZip is the largest package, in bytes.
-const mostZip = 15 << 20
-
-func TestPackagesAreSmall(t *testing.T) {
-	if _, err := exec.LookPath("make"); errors.Is(err, exec.ErrNotFound) {
-		t.Fatal("make is needed")
-	}
-	for _, name := range []string{"Ingest", "Fire", "Ops"} {
-		out := t.TempDir()
-		cmd := exec.CommandContext(t.Context(), "make", "--silent", "build-"+name)
-		cmd.Dir, cmd.Env = root, append(os.Environ(), "ARTIFACTS_DIR="+out)
-		if said, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("make build-%s: %v\n%s", name, err, said)
-		}
-		entries, err := os.ReadDir(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(entries) != 2 || entries[0].Name() != "bootstrap" || entries[1].Name() != "tidemark.yaml" {
-			t.Errorf("package of %s: %v", name, entries)
-		}
-		size := zipped(t, out)
-		t.Logf("%s: %.1f MiB zipped", name, float64(size)/(1<<20))
-		if size == 0 || size > mostZip {
-			t.Errorf("package of %s has %d bytes, at most %d", name, size, mostZip)
 		}
 	}
 }
