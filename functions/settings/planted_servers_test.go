@@ -7,11 +7,13 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,7 +22,37 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
 
-// Secrets are planted wherever a function reads some, and each way of failing is provoked: none shows in an error or a log.
+// bootstraps builds the functions as they are deployed, and returns the programs by name.
+func bootstraps(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, name := range []string{"ingest", "fire", "ops"} {
+		out[name] = filepath.Join(t.TempDir(), name)
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out[name], "../"+name+"/bootstrap")
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", name, err, said)
+		}
+	}
+	return out
+}
+
+// fails runs a program that is to fail, with these variables alone, and returns all that it wrote: logs, metrics and errors.
+func fails(ctx context.Context, t *testing.T, program string, vars map[string]string) string {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, program)
+	cmd.Env = []string{"AWS_LAMBDA_RUNTIME_API=127.0.0.1:1"}
+	for name, value := range vars {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	said, err := cmd.CombinedOutput()
+	if code, ok := errors.AsType[*exec.ExitError](err); !ok || code.ExitCode() != 1 {
+		t.Errorf("%s: %v, want exit code 1\n%s", filepath.Base(program), err, said)
+	}
+	return string(said)
+}
+
+// Secrets are planted wherever a function reads some, and each way of failing is provoked: none shows in an error or a log, nor in
+// what the programs write themselves.
 func TestNoSecretIsShown(t *testing.T) {
 	k := servers.StartSecuredKafka(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -67,6 +99,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		planted[name] = strings.Split(string(text), "\n")[1] // a line of its PEM
 	}
 
+	programs := bootstraps(t)
 	for _, c := range []struct {
 		name string
 		vars map[string]string
@@ -94,10 +127,19 @@ func TestNoSecretIsShown(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("%v, want %q", err, c.says)
 			}
+			said := map[string]string{"settings.Open": err.Error() + log.String()}
+			for name, program := range programs {
+				said[name] = fails(ctx, t, program, vars)
+				if !strings.Contains(said[name], c.says) {
+					t.Errorf("%s says %s, want %q", name, said[name], c.says)
+				}
+			}
 			for name, text := range planted {
 				for _, form := range []string{text, base64.StdEncoding.EncodeToString([]byte(text)), url.QueryEscape(text), url.PathEscape(text)} {
-					if strings.Contains(err.Error()+log.String(), form) {
-						t.Errorf("shows the %s: %v\n%s", name, err, log.String())
+					for who, all := range said {
+						if strings.Contains(all, form) {
+							t.Errorf("%s shows the %s: %s", who, name, all)
+						}
 					}
 				}
 			}
