@@ -106,6 +106,14 @@ type Request struct {
 	ClientContext string // JSON; "": none
 }
 
+// WithDefaultPayload returns the request with {} for an empty payload, as Lambda's API has it.
+func (q Request) WithDefaultPayload() Request {
+	if len(q.Payload) == 0 {
+		q.Payload = []byte("{}")
+	}
+	return q
+}
+
 // Function is one function. Its methods are safe for concurrent use.
 type Function struct {
 	opts  Options

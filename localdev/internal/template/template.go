@@ -40,16 +40,31 @@ type Function struct {
 	Memory      int // MiB
 	Concurrency int // reserved; -1: none is
 	Environment map[string]string
+	Retries     int    // of an asynchronous invocation that failed, 0 to 2
+	MaxAge      int    // of an asynchronous event, seconds
+	LogFormat   string // Text or JSON
+	LogLevel    string // of the application; "": not said
 }
+
+// What Lambda does with asynchronous events where a template is silent.
+const (
+	asyncRetries = 2
+	asyncAge     = 21_600
+)
 
 // Load reads a template. parameters replace defaults; a parameter without either is empty.
 func Load(data []byte, name string, parameters map[string]string) (*Template, error) {
+	return LoadWith(data, name, parameters, nil)
+}
+
+// LoadWith is Load where parameters that have no value and no default take those of others, if these have one.
+func LoadWith(data []byte, name string, parameters, others map[string]string) (*Template, error) {
 	root, err := parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	r := &resolver{conditions: root.at("Conditions"), decided: map[string]bool{}}
-	if r.parameters, err = values(root.at("Parameters"), parameters); err != nil {
+	if r.parameters, err = values(root.at("Parameters"), parameters, others); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	t := &Template{Name: name}
@@ -70,7 +85,7 @@ func Load(data []byte, name string, parameters map[string]string) (*Template, er
 }
 
 // values are the parameters' values.
-func values(declared *value, given map[string]string) (map[string]*value, error) {
+func values(declared *value, given, others map[string]string) (map[string]*value, error) {
 	out := map[string]*value{}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(given)) {
@@ -84,7 +99,9 @@ func values(declared *value, given map[string]string) (map[string]*value, error)
 	for _, name := range declared.keys {
 		p := declared.kids[name]
 		v, ok := given[name]
-		if !ok {
+		if !ok && p.at("Default") == nil {
+			v = others[name]
+		} else if !ok {
 			v = p.at("Default").string()
 		} else if err := takes(p, v); err != nil {
 			errs = append(errs, fmt.Errorf("%w: %s: %w", ErrParameter, name, err))
@@ -192,6 +209,8 @@ func (t *Template) function(id string, line int, p *value) error {
 	f := Function{
 		Name: id, Line: line, Runtime: p.at("Runtime").string(), Handler: p.at("Handler").string(), Timeout: p.at("Timeout").number(3),
 		Memory: p.at("MemorySize").number(128), Concurrency: p.at("ReservedConcurrentExecutions").number(-1), Environment: map[string]string{},
+		Retries: p.at("EventInvokeConfig", "MaximumRetryAttempts").number(asyncRetries), MaxAge: p.at("EventInvokeConfig", "MaximumEventAgeInSeconds").number(asyncAge),
+		LogFormat: p.at("LoggingConfig", "LogFormat").string(), LogLevel: p.at("LoggingConfig", "ApplicationLogLevel").string(),
 	}
 	if variables := p.at("Environment", "Variables"); variables != nil {
 		for _, name := range variables.keys {

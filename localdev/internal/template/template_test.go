@@ -57,6 +57,12 @@ func TestTheShippedTemplateIsReadAsItIsDeployed(t *testing.T) {
 			if ingest.Runtime != "provided.al2023" || ingest.Handler != "bootstrap" || ingest.Timeout != 60 || ingest.Memory != 512 || ingest.Concurrency != -1 {
 				t.Errorf("ingest: %+v", ingest)
 			}
+			if f := tmpl.Functions[1]; f.Name != "Fire" || f.Concurrency != 1 || f.Retries != 0 || f.MaxAge != 60 || f.LogFormat != "JSON" || f.LogLevel != "INFO" {
+				t.Errorf("fire: %+v", f)
+			}
+			if ingest.Retries != 2 || ingest.MaxAge != 21_600 {
+				t.Errorf("ingest: %+v", ingest)
+			}
 			for i, topic := range []string{"feedback-events", "performance-metrics"} {
 				m := tmpl.Mappings[i]
 				if m.Function != "Ingest" || !cmp.Equal(m.Topics, []string{topic}) || m.Window != 0 || m.BatchSize != 500 || !m.PartialFailures || m.Hiding != nil {
@@ -229,6 +235,17 @@ func TestWhatIsNoTemplateIsRefused(t *testing.T) {
 		if _, err := Load([]byte(text), "t.yaml", nil); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", text, err, want)
 		}
+	}
+}
+
+func TestParametersWithoutValueMayTakeAnother(t *testing.T) {
+	data := []byte(`{Parameters: {A: {Type: String}, B: {Type: String, Default: b}, C: {Type: String}}, Resources: {F: {Type: AWS::Lambda::Function, Properties: {Environment: {Variables: {A: !Ref A, B: !Ref B, C: !Ref C}}}}}}`)
+	tmpl, err := LoadWith(data, "t.yaml", map[string]string{"C": "given"}, map[string]string{"A": "other", "B": "other", "C": "other", "D": "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"A": "other", "B": "b", "C": "given"}, tmpl.Functions[0].Environment); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
