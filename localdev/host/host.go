@@ -165,6 +165,9 @@ func (f *Function) ARN() string {
 	return "arn:aws:lambda:" + f.opts.Region + ":" + DefaultAccount + ":function:" + f.opts.Name
 }
 
+// Timeout is the time-out of its invocations.
+func (f *Function) Timeout() time.Duration { return f.opts.Timeout }
+
 // Log returns the end of what the function has written, over all of its environments.
 func (f *Function) Log() string { return f.log.String() }
 

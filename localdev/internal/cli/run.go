@@ -35,10 +35,12 @@ type runCmd struct {
 	Seed     uint64         `default:"1" help:"Sample records: the same seed makes the same keys and values."`
 	Speed    float64        `placeholder:"X" help:"Sample records, embedded: event time passes X times as fast as the clock. Default: so that a window closes about every 10s."`
 
-	For       time.Duration `placeholder:"DURATION" help:"End after this time."`
-	UntilIdle bool          `help:"Once all records are written and folded, close every window and end. Sample records end with --for or --count, else after 10000."`
-	Tick      time.Duration `default:"1s" env:"TIDEMARK_FIRE_TICK" help:"Time between two looks for windows to close."`
-	Listen    string        `placeholder:"ADDR" default:"127.0.0.1:8088" help:"Address of the status page, or off."`
+	For       time.Duration  `placeholder:"DURATION" help:"End after this time."`
+	UntilIdle bool           `help:"Once all records are written and folded, close every window and end. Sample records end with --for or --count, else after 10000."`
+	Tick      *time.Duration `placeholder:"DURATION" env:"TIDEMARK_FIRE_TICK" help:"Time between two looks for windows to close. Default: 1s, or what the template says."`
+	Listen    string         `placeholder:"ADDR" default:"127.0.0.1:8088" help:"Address of the status page, or off."`
+
+	runtimeFlags
 }
 
 // Help is shown below the flags.
@@ -52,6 +54,10 @@ Examples:
   tidemark run --input events.jsonl --until-idle        the results of a file, then end
   tidemark run --json --for 30s | jq .                  for programs
   tidemark run --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379 --create-topics --rate 100
+
+  tidemark run --runtime process --config infra/tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379 --create-topics --rate 100
+
+The last one runs template.yaml as it is deployed: the bootstraps as processes behind the Runtime API, with their memory, time-outs and concurrency, its mappings and its schedules. --runtime container runs them in public.ecr.aws/lambda/provided:al2023, by docker. With --runtime served --runtime-api Ingest=0.0.0.0:9101 --runtime-api Fire=0.0.0.0:9102 --lambda-listen 0.0.0.0:9100 the containers are somebody else's (docker compose): a container of that image whose AWS_LAMBDA_RUNTIME_API is HOST:9101 is an environment of Ingest.
 
 With --brokers nothing is written into source topics unless --input or --rate is given. A line of --input is
 {"topic","partition","key","timestamp","headers","value"}; a record without partition goes where its key belongs.`
@@ -85,19 +91,35 @@ func (c *runCmd) Run(ctx context.Context, e *env) error {
 	e.setLogs(terminal)
 	o := job.Options{
 		App: app, Brokers: c.Brokers, Redis: c.Redis, StateDir: c.StateDir, CreateTopics: c.CreateTopics, TakeOver: c.TakeOver, Partitions: c.Partitions,
-		For: c.For, UntilIdle: c.UntilIdle, Tick: c.Tick, Listen: c.Listen, Terminal: terminal, Logger: e.logger,
+		For: c.For, UntilIdle: c.UntilIdle, Tick: c.tick(), Listen: c.Listen, Terminal: terminal, Logger: e.logger,
 	}
 	if c.Listen == "off" {
 		o.Listen = ""
+	}
+	if c.deployed() {
+		if o.Deploy, err = c.options(ctx, c, e, app); err != nil {
+			return err
+		}
 	}
 	o.Feed = c.feed(app, o.Embedded(), e)
 	c.announce(app, &o)
 	return job.Run(ctx, o)
 }
 
+// tick is the time between two looks for windows to close.
+func (c *runCmd) tick() time.Duration {
+	if c.Tick == nil {
+		return time.Second
+	}
+	return *c.Tick
+}
+
 // check refuses flags that do not go together.
 func (c *runCmd) check(app *spec.App, e *env) error {
 	embedded := len(c.Brokers) == 0
+	if err := c.runtimeFlags.check(c, app); err != nil {
+		return err
+	}
 	switch {
 	case embedded && len(c.Redis) > 0:
 		return usage("--redis needs --brokers: without it, broker and state are in this process")
@@ -123,8 +145,8 @@ func (c *runCmd) check(app *spec.App, e *env) error {
 		return usage("--partitions must be from 1 to 1000, got %d", c.Partitions)
 	case c.Keys < 1:
 		return usage("--keys must be at least 1, got %d", c.Keys)
-	case c.Tick < 10*time.Millisecond || c.Tick > 30*time.Second:
-		return usage("--tick must be from 10ms to 30s, got %s", c.Tick)
+	case c.tick() < 10*time.Millisecond || c.tick() > 30*time.Second:
+		return usage("--tick must be from 10ms to 30s, got %s", c.tick())
 	}
 	if c.Input != "" && c.Input != "-" {
 		if _, err := os.Stat(c.Input); err != nil {
@@ -197,6 +219,9 @@ func (c *runCmd) announce(app *spec.App, o *job.Options) {
 		where = "on " + c.Brokers[0]
 	}
 	say("%s (%s), %s; Ctrl-C ends it", app.Name, from, where)
+	if o.Deploy != nil {
+		say("%s", c.describe(o.Deploy.Template))
+	}
 	f := &o.Feed
 	switch {
 	case f.Input != "":

@@ -1,5 +1,5 @@
-// Package job runs an app on this machine: the two functions in one process, invoked as Lambda would invoke them, over a broker
-// and a state store that are given or made for the run.
+// Package job runs an app on this machine: the two functions in one process, invoked as Lambda would invoke them, or those that a
+// template deploys, over a broker and a state store that are given or made for the run.
 package job
 
 import (
@@ -17,6 +17,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/ingest"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/deployment"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
 )
@@ -36,8 +37,11 @@ type Options struct {
 	Listen       string        // address of the status page; empty: none
 	Stalled      time.Duration // with UntilIdle: how long the trigger may bring nothing before fire folds the rest; 0: 10 s
 	TakeOver     bool          // go on where another spec of the same name is now, though it took over from this one before
-	Terminal     *progress.Terminal
-	Logger       *slog.Logger
+	// Deploy runs the functions of a template in place of the handlers of this process; it needs Brokers and Redis, which it is
+	// given, as it is what it shows. nil: the handlers.
+	Deploy   *deployment.Options
+	Terminal *progress.Terminal
+	Logger   *slog.Logger
 }
 
 // Embedded reports whether broker and store are made for the run.
@@ -54,7 +58,8 @@ type run struct {
 	fire     *fire.Handler
 	schedule *schedule
 	tail     *tail
-	exports  *exports // nil: no checkpoints
+	exports  *exports  // nil: no checkpoints
+	deployed *deployed // nil: the handlers of this process
 
 	work    sync.WaitGroup // what stop ends: feed, trigger, schedule
 	stop    context.CancelFunc
@@ -106,6 +111,12 @@ func (r *run) all(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if r.Deploy != nil {
+		if r.deployed, err = r.deploy(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.deployed.Close()) }()
+	}
 	if err := r.start(ctx); err != nil {
 		return err
 	}
@@ -123,9 +134,6 @@ func (r *run) start(ctx context.Context) (err error) {
 		OnTick: func(reports []fire.Report) { r.board.Reports(reports); r.schedule.looked() },
 	})
 	r.schedule.handler = r.fire
-	in := ingest.New(ingest.Deps{
-		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Nudge: r.schedule.nudge, Clock: settings.Now, Logger: r.Logger,
-	})
 	if r.tail, err = newTail(ctx, r.kafka, r.App, r.show); err != nil {
 		return err
 	}
@@ -135,21 +143,15 @@ func (r *run) start(ctx context.Context) (err error) {
 	work, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	shows, r.unshow = context.WithCancel(context.WithoutCancel(ctx))
 	r.shows.Go(func() { r.progress(shows) })
-	r.work.Go(func() { r.fails(r.schedule.run(work)) })
 	if r.exports != nil {
 		r.work.Go(func() { r.exports.run(work) })
 	}
 	begun := make(chan struct{})
-	r.work.Go(func() {
-		r.fails(trigger.Run(work, trigger.Options{
-			Brokers: r.brokers, Group: r.App.Consumer.GroupID, Topics: r.App.SourceTopics(), BatchSize: r.App.Consumer.MaxPollRecords,
-			Start: r.startingPosition(), PartialFailures: true, Concurrency: 1, Invoke: in.Invoke, Logger: r.Logger,
-			Hooks: trigger.Hooks{
-				Begun:    func() { close(begun) },
-				Answered: func(a trigger.Answered) { r.board.Applied(a.Done) },
-			},
-		}))
-	})
+	if r.deployed != nil {
+		r.deployed.start(work, begun)
+	} else {
+		r.handlers(work, begun)
+	}
 	// A feed ends with ctx at once: what it has not written is nobody's loss.
 	feed := &feeder{Feed: &r.Feed, app: r.App, kafka: r.kafka, produced: r.board.Produced, lag: func() int64 { return r.board.Snapshot().Lag }}
 	feeding, unfeed := context.WithCancel(ctx)
@@ -169,6 +171,24 @@ func (r *run) start(ctx context.Context) (err error) {
 		}
 	})
 	return nil
+}
+
+// handlers runs the functions in this process.
+func (r *run) handlers(work context.Context, begun chan<- struct{}) {
+	in := ingest.New(ingest.Deps{
+		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Nudge: r.schedule.nudge, Clock: settings.Now, Logger: r.Logger,
+	})
+	r.work.Go(func() { r.fails(r.schedule.run(work)) })
+	r.work.Go(func() {
+		r.fails(trigger.Run(work, trigger.Options{
+			Brokers: r.brokers, Group: r.App.Consumer.GroupID, Topics: r.App.SourceTopics(), BatchSize: r.App.Consumer.MaxPollRecords,
+			Start: r.startingPosition(), PartialFailures: true, Concurrency: 1, Invoke: in.Invoke, Logger: r.Logger,
+			Hooks: trigger.Hooks{
+				Begun:    func() { close(begun) },
+				Answered: func(a trigger.Answered) { r.board.Applied(a.Done) },
+			},
+		}))
+	})
 }
 
 // startingPosition is that of a mapping which goes with the spec.
@@ -191,6 +211,9 @@ func (r *run) fails(err error) {
 // show takes a result.
 func (r *run) show(tp event.TopicPartition, offset int64, value []byte) {
 	r.board.Published(value)
+	if r.deployed != nil {
+		r.board.Counted(0, 1, 0, 0)
+	}
 	r.Terminal.Result(tp, offset, value)
 }
 
@@ -209,6 +232,9 @@ func (r *run) progress(ctx context.Context) {
 		}
 		if n%int(time.Second/resultsEvery) != 1 {
 			continue
+		}
+		if r.deployed != nil {
+			r.deployed.look(ctx)
 		}
 		if parts, err := r.positions(ctx); err == nil {
 			r.board.Partitions(parts)
@@ -319,7 +345,9 @@ func (r *run) flush(ctx context.Context, ends map[event.TopicPartition]int64) ([
 	defer r.fire.Close()
 	for try := 1; ; try++ {
 		reports := r.fire.Flush(ctx, ends)
-		r.board.Reports(reports)
+		if r.deployed == nil { // else what is published is counted
+			r.board.Reports(reports)
+		}
 		var errs []error
 		for _, rep := range reports {
 			errs = append(errs, rep.Err)
@@ -335,6 +363,9 @@ func (r *run) flush(ctx context.Context, ends map[event.TopicPartition]int64) ([
 func (r *run) end(ctx context.Context) {
 	r.stop()
 	r.work.Wait()
+	if r.deployed != nil && r.closed == nil {
+		r.settle(ctx)
+	}
 	r.unshow()
 	r.shows.Wait()
 	if r.exports != nil {
@@ -344,6 +375,9 @@ func (r *run) end(ctx context.Context) {
 	defer cancel()
 	if err := r.tail.more(ctx); err != nil {
 		r.Logger.Warn("the last results cannot be shown", "error", err)
+	}
+	if r.deployed != nil {
+		r.deployed.look(ctx)
 	}
 	if parts, err := r.positions(ctx); err == nil {
 		r.board.Partitions(parts)

@@ -16,16 +16,31 @@ type tail struct {
 	log   kafkaio.Log
 	at    map[event.TopicPartition]int64
 	order []event.TopicPartition
-	mine  map[string]bool // pipelines of the app; a topic may be shared with others
+	mine  map[string]bool // pipelines of the app; a topic may be shared with others. nil: everything
 	show  func(tp event.TopicPartition, offset int64, value []byte)
 }
 
-// newTail returns a tail that begins at the present end of the topics.
+// newTail returns a tail of an app's results that begins at the present end of the topics.
 func newTail(ctx context.Context, log kafkaio.Log, app *spec.App, show func(event.TopicPartition, int64, []byte)) (*tail, error) {
-	t := &tail{log: log, at: map[event.TopicPartition]int64{}, mine: map[string]bool{}, show: show}
+	mine := map[string]bool{}
+	var topics []string
 	for i := range app.Pipelines {
-		t.mine[app.Pipelines[i].Name] = true
-		parts, err := log.Partitions(ctx, []string{app.Pipelines[i].SinkTopic})
+		mine[app.Pipelines[i].Name] = true
+		topics = append(topics, app.Pipelines[i].SinkTopic)
+	}
+	t, err := newTailOf(ctx, log, topics, show)
+	if err != nil {
+		return nil, err
+	}
+	t.mine = mine
+	return t, nil
+}
+
+// newTailOf returns a tail of all that is in topics, from their present end on.
+func newTailOf(ctx context.Context, log kafkaio.Log, topics []string, show func(event.TopicPartition, int64, []byte)) (*tail, error) {
+	t := &tail{log: log, at: map[event.TopicPartition]int64{}, show: show}
+	for _, topic := range topics {
+		parts, err := log.Partitions(ctx, []string{topic})
 		if err != nil {
 			return nil, fmt.Errorf("follow results: %w", err)
 		}
@@ -72,6 +87,10 @@ func (t *tail) more(ctx context.Context) error {
 }
 
 func (t *tail) one(tp event.TopicPartition, r *event.Record) {
+	if t.mine == nil {
+		t.show(tp, r.Offset, r.Value)
+		return
+	}
 	var head struct {
 		Pipeline string `json:"pipeline"`
 	}

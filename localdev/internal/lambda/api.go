@@ -1,7 +1,6 @@
 package lambda
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -27,26 +26,18 @@ const (
 // Server is the API at a local address.
 type Server struct {
 	server *http.Server
-	url    string
 	done   chan struct{}
 }
 
-// Listen serves the Invoke API at an address, HOST:PORT.
-func (s *Service) Listen(ctx context.Context, address string) (*Server, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("API of Lambda: %w", err)
-	}
-	server := &Server{server: &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}, url: "http://" + listener.Addr().String(), done: make(chan struct{})}
+// Serve serves the Invoke API, until the server is closed; the listener is its own from now on.
+func (s *Service) Serve(listener net.Listener) *Server {
+	server := &Server{server: &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}, done: make(chan struct{})}
 	go func() {
 		defer close(server.done)
 		_ = server.server.Serve(listener) // until it is closed
 	}()
-	return server, nil
+	return server
 }
-
-// URL is where the API is: AWS_ENDPOINT_URL_LAMBDA.
-func (s *Server) URL() string { return s.url }
 
 // Close ends the API at once.
 func (s *Server) Close() error {
