@@ -9,13 +9,20 @@ const (
 )
 
 // components are the parts of the state that the functions of one value need.
-type components uint8
+type components uint16
 
 const (
 	needSum components = 1 << iota
 	needMoments
 	needExtrema
-	needSamples // the values themselves, and a digest where they are many: for percentiles
+	needSamples // the values themselves, and a sketch where they are many: for percentiles
+	needBuckets // with needSamples: the sketch is buckets, not a digest
+	needFirst
+	needLast
+	needDistinct
+	needOwn // a user-defined function
+
+	needMore = needBuckets | needFirst | needLast | needDistinct | needOwn // which is in more
 )
 
 // accumulator is the state of one value in one group.
@@ -31,24 +38,90 @@ type accumulator struct {
 	pending   []float64  // values that the components and the digest have not seen; less than batchSize
 	centroids []centroid // of other digests, which this one has not seen, though the components have; less than batchSize
 	digest    digest
+	more      *more // nil where nothing ever needed it
 }
 
-// reset makes a the identity of merge, and keeps its memory.
-func (a *accumulator) reset() {
+// more is what few pipelines need of a value: apart, since rows are many.
+type more struct {
+	first, last edge
+	distinct    distinct
+	buckets     buckets
+	stored      buckets // scratch of decoding
+	own         []State
+	of          []*Definition // of own
+}
+
+// reset makes m empty for a plan.
+func (m *more) reset(p *valuePlan) {
+	m.first.reset()
+	m.last.reset()
+	m.distinct.reset()
+	m.buckets.reset()
+	if !slices.Equal(m.of, p.own) {
+		m.own, m.of = m.own[:0], append(m.of[:0], p.own...)
+		for _, d := range p.own {
+			m.own = append(m.own, d.New())
+		}
+		return // new states are empty
+	}
+	for _, s := range m.own {
+		s.Reset()
+	}
+}
+
+// add adds an input to all but the buckets, which come by flush.
+func (m *more) add(needs components, in *Input) {
+	if needs&needFirst != 0 {
+		m.first.add(in, -1)
+	}
+	if needs&needLast != 0 {
+		m.last.add(in, 1)
+	}
+	if needs&needDistinct != 0 {
+		m.distinct.add(in.identity())
+	}
+	for _, s := range m.own {
+		s.Add(in)
+	}
+}
+
+// merge adds o to m.
+func (m *more) merge(p *valuePlan, o *more) {
+	m.first.merge(&o.first, -1)
+	m.last.merge(&o.last, 1)
+	m.distinct.merge(&o.distinct)
+	if len(o.buckets.list) > 0 {
+		m.buckets.merge(p.scale, &o.buckets)
+	}
+	for i, s := range m.own {
+		s.Merge(o.own[i])
+	}
+}
+
+// reset makes a the identity of merge for a plan, and keeps its memory.
+func (a *accumulator) reset(p *valuePlan) {
 	a.folded, a.sum, a.moments, a.extrema = 0, sum{}, moments{}, newExtrema()
 	a.pending, a.centroids = a.pending[:0], a.centroids[:0]
 	a.digest.reset()
+	if p.needs&needMore == 0 {
+		return // what more has of another composite nobody asks for
+	}
+	if a.more == nil {
+		a.more = &more{}
+	}
+	a.more.reset(p)
 }
 
 // count returns the number of values.
 func (a *accumulator) count() int64 { return a.folded + int64(len(a.pending)) }
 
 // add adds a finite value.
-func (a *accumulator) add(needs components, v float64) {
+func (a *accumulator) add(p *valuePlan, v float64) {
+	needs := p.needs
 	if needs&needSamples != 0 {
 		a.pending = append(a.pending, v)
 		if len(a.pending) >= batchSize {
-			a.flush(needs)
+			a.flush(p)
 		}
 		return
 	}
@@ -65,20 +138,23 @@ func (a *accumulator) add(needs components, v float64) {
 }
 
 // merge adds o to a. o is not changed and is not a.
-func (a *accumulator) merge(needs components, o *accumulator) {
+func (a *accumulator) merge(p *valuePlan, o *accumulator) {
+	if p.needs&needMore != 0 {
+		a.more.merge(p, o.more)
+	}
 	if o.folded > 0 {
 		direct := a.count() == 0
 		a.mergeComponents(o.folded, &o.sum, o.moments, o.extrema)
-		o.digest.each(func(mean, weight float64) { a.addCentroid(needs, direct, mean, weight) })
+		o.digest.each(func(mean, weight float64) { a.addCentroid(p, direct, mean, weight) })
 		for _, c := range o.centroids {
-			a.addCentroid(needs, false, c.mean, c.weight)
+			a.addCentroid(p, false, c.mean, c.weight)
 		}
 	}
 	for rest := o.pending; len(rest) > 0; {
 		n := min(len(rest), batchSize-len(a.pending))
 		a.pending = append(a.pending, rest[:n]...)
 		if rest = rest[n:]; len(a.pending) >= batchSize {
-			a.flush(needs)
+			a.flush(p)
 		}
 	}
 }
@@ -93,19 +169,19 @@ func (a *accumulator) mergeComponents(n int64, s *sum, m moments, x extrema) {
 
 // addCentroid adds a centroid of another digest, whose components have been merged. direct is set if a was empty before: then
 // it goes to the digest as it is, so that storing and loading a digest does not blur it.
-func (a *accumulator) addCentroid(needs components, direct bool, mean, weight float64) {
+func (a *accumulator) addCentroid(p *valuePlan, direct bool, mean, weight float64) {
 	if direct {
 		a.digest.add(mean, weight)
 		return
 	}
 	a.centroids = append(a.centroids, centroid{mean, weight})
 	if len(a.centroids) >= batchSize {
-		a.flush(needs)
+		a.flush(p)
 	}
 }
 
-// flush moves what waits into the components and the digest.
-func (a *accumulator) flush(needs components) {
+// flush moves what waits into the components and the sketch.
+func (a *accumulator) flush(p *valuePlan) {
 	if len(a.pending)+len(a.centroids) == 0 {
 		return
 	}
@@ -120,10 +196,14 @@ func (a *accumulator) flush(needs components) {
 	})
 	if len(a.pending) > 0 {
 		t := totals{}
-		t.fold(needs, a.sortPending())
+		t.fold(p.needs, a.sortPending())
 		a.mergeComponents(t.n, &t.sum, t.moments, t.extrema)
 	}
-	a.digest.addBatch(a.pending, a.centroids)
+	if p.needs&needBuckets != 0 {
+		a.more.buckets.addSorted(p.scale, a.pending)
+	} else {
+		a.digest.addBatch(a.pending, a.centroids)
+	}
 	a.pending, a.centroids = a.pending[:0], a.centroids[:0]
 }
 
@@ -133,15 +213,17 @@ func (a *accumulator) sortPending() []float64 {
 }
 
 // totals sets t to what the functions are evaluated on. It is valid until a changes.
-func (a *accumulator) totals(t *totals, needs components) {
-	if needs&needSamples != 0 && a.folded == 0 {
+func (a *accumulator) totals(t *totals, p *valuePlan) {
+	switch needs := p.needs; {
+	case needs&needSamples != 0 && a.folded == 0:
 		t.fold(needs, a.sortPending())
-		return
+	case needs&needSamples != 0:
+		a.flush(p)
+		fallthrough
+	default:
+		*t = totals{n: a.folded, sum: a.sum, moments: a.moments, extrema: a.extrema, digest: &a.digest, scale: p.scale}
 	}
-	if needs&needSamples != 0 {
-		a.flush(needs)
-	}
-	*t = totals{n: a.folded, sum: a.sum, moments: a.moments, extrema: a.extrema, digest: &a.digest}
+	t.more = a.more
 }
 
 // totals is all that functions are evaluated on.
@@ -150,8 +232,10 @@ type totals struct {
 	sum     sum
 	moments moments
 	extrema extrema
-	sorted  []float64 // all values, ascending; nil: they are in the digest
-	digest  *digest
+	sorted  []float64 // all values, ascending; nil: they are in the sketch
+	digest  *digest   // nil: they are in sorted
+	scale   *scale    // nil: the sketch is the digest, else the buckets of more
+	more    *more     // only what the functions need is valid
 }
 
 // fold sets t to the totals of ascending values, which it keeps.
@@ -178,6 +262,16 @@ func (t *totals) percentile(p float64) float64 {
 		return 0
 	case t.digest == nil:
 		return exactPercentile(t.sorted, p)
+	case t.scale != nil:
+		return t.more.buckets.percentile(t.scale, p, t.n, t.extrema)
 	}
 	return t.digest.percentile(p, t.n, t.extrema)
+}
+
+// distinct returns the number of distinct values, of which there are at most n.
+func (t *totals) distinct() float64 {
+	if t.n == 0 {
+		return 0
+	}
+	return min(t.more.distinct.estimate(), float64(t.n))
 }

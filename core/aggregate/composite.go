@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrComposite is returned by NewComposite for values and functions that make no composite: no function, one twice, a nameless
@@ -15,6 +16,7 @@ var ErrComposite = errors.New("aggregate: invalid composite")
 type Value struct {
 	Name      string     // empty: the pipeline has no values; only count is legal, and counts records
 	Functions []Function // in the order of the results
+	Sketch    Sketch     // of percentiles
 }
 
 // Composite computes several functions over several values in one pass. It is immutable and safe for concurrent use; the rows
@@ -22,13 +24,17 @@ type Value struct {
 type Composite struct {
 	values  []valuePlan
 	records bool // there are no values: one plan, which has no accumulator
+	version byte // of the rows
 }
 
 // valuePlan is what is computed over one value.
 type valuePlan struct {
 	key       []byte // `"name":`, the JSON key of the value
 	needs     components
+	scalars   bool // strings and booleans are taken too
 	functions []functionPlan
+	scale     *scale // with needBuckets
+	own       []*Definition
 }
 
 type functionPlan struct {
@@ -36,6 +42,7 @@ type functionPlan struct {
 	key     []byte // `"name":`
 	integer bool
 	eval    func(t *totals, p float64) (float64, bool)
+	json    func(dst []byte, t *totals) []byte // of results that are no numbers; then eval is nil
 }
 
 // Row is the state of one group: a count of records and an accumulator for each value. Rows are meant to be reused: Reset keeps
@@ -52,7 +59,7 @@ func NewComposite(values []Value) (*Composite, error) {
 	if len(values) == 0 {
 		values = []Value{{Functions: []Function{{Kind: Count}}}}
 	}
-	c := &Composite{records: values[0].Name == ""}
+	c := &Composite{records: values[0].Name == "", version: 1}
 	var errs []error
 	seen := map[string]bool{}
 	for i, v := range values {
@@ -67,6 +74,9 @@ func NewComposite(values []Value) (*Composite, error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("values[%d] %q: %w", i, v.Name, err))
 		}
+		if plan.needs&needMore != 0 {
+			c.version = rowVersion
+		}
 		c.values = append(c.values, plan)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -76,14 +86,14 @@ func NewComposite(values []Value) (*Composite, error) {
 }
 
 func planValue(v Value) (valuePlan, error) {
-	p := valuePlan{key: jsonKey(v.Name)}
+	p := valuePlan{key: jsonKey(v.Name), scalars: true}
 	if len(v.Functions) == 0 {
 		return p, errors.New("no function")
 	}
 	var errs []error
 	seen := map[string]bool{}
 	for _, f := range v.Functions {
-		r, ok := ruleOf(f.Kind)
+		r, ok := f.rule(&p)
 		name := f.Name()
 		switch {
 		case !ok, f.Kind == Percentile && !(f.P >= 0 && f.P <= 100):
@@ -95,9 +105,30 @@ func planValue(v Value) (valuePlan, error) {
 		}
 		seen[name] = true
 		p.needs |= r.needs
-		p.functions = append(p.functions, functionPlan{Function: f, key: jsonKey(name), integer: r.integer, eval: r.eval})
+		p.scalars = p.scalars && r.scalars
+		p.functions = append(p.functions, functionPlan{Function: f, key: jsonKey(name), integer: r.integer, eval: r.eval, json: r.json})
+	}
+	if v.Sketch.Kind == DDSketch && p.needs&needSamples != 0 {
+		var err error
+		if p.scale, err = newScale(v.Sketch.Accuracy); err != nil {
+			errs = append(errs, err)
+		}
+		p.needs |= needBuckets
 	}
 	return p, errors.Join(errs...)
+}
+
+// rule returns the line of the function for a plan, which gets a user-defined function.
+func (f Function) rule(p *valuePlan) (rule, bool) {
+	if f.Kind != UserDefined || f.own == nil {
+		return ruleOf(f.Kind)
+	}
+	at := slices.Index(p.own, f.own)
+	if at < 0 {
+		at = len(p.own)
+		p.own = append(p.own, f.own)
+	}
+	return rule{needs: needOwn, scalars: f.own.Scalars, json: func(dst []byte, t *totals) []byte { return appendOwn(dst, t.more.own[at]) }}, true
 }
 
 // jsonKey returns the key of a JSON object with its colon.
@@ -129,20 +160,52 @@ func (c *Composite) Reset(r *Row) {
 	}
 	r.values = r.values[:n]
 	for i := range r.values {
-		r.values[i].reset()
+		r.values[i].reset(&c.values[i])
 	}
 }
 
 // AddRecord counts one record of the group, whether or not it has values.
 func (c *Composite) AddRecord(r *Row) { r.records++ }
 
-// Add adds one value, by its index. A missing value is simply not added. A value that is not finite is not added either: a
-// row never holds one; to tell them is up to the caller. -0 counts as 0. Amortised, Add does not allocate in a reused row.
+// TakesScalars reports whether a value, by its index, takes strings and booleans too: if all of its functions do.
+func (c *Composite) TakesScalars(value int) bool { return c.values[value].scalars }
+
+// NeedsInput reports whether a value, by its index, needs inputs with text and position; else Add with numbers does.
+func (c *Composite) NeedsInput(value int) bool {
+	return c.values[value].needs&(needMore&^needBuckets) != 0 || c.values[value].scalars
+}
+
+// KeepsText reports whether a value, by its index, keeps texts: they may then have at most MaxTextBytes.
+func (c *Composite) KeepsText(value int) bool {
+	return c.values[value].needs&(needFirst|needLast) != 0
+}
+
+// Add adds one number, by the index of its value. A missing value is simply not added. A value that is not finite is not added
+// either: a row never holds one; to tell them is up to the caller. -0 counts as 0. Amortised, Add does not allocate in a reused
+// row. A number that is added without a position is at the zero one.
 func (c *Composite) Add(r *Row, value int, v float64) {
-	if !finite(v) {
+	p := &c.values[value]
+	if p.needs&(needMore&^needBuckets) != 0 {
+		c.AddInput(r, value, &Input{Kind: InputNumber, Number: v})
 		return
 	}
-	r.values[value].add(c.values[value].needs, v+0) // -0 + 0 is 0
+	if finite(v) {
+		r.values[value].add(p, v+0) // -0 + 0 is 0
+	}
+}
+
+// AddInput adds one input, by the index of its value, as Add does. A string or a boolean is not added where the value does not
+// take them (TakesScalars).
+func (c *Composite) AddInput(r *Row, value int, in *Input) {
+	p := &c.values[value]
+	if in.Kind == InputNumber && !finite(in.Number) || in.Kind != InputNumber && !p.scalars {
+		return
+	}
+	a := &r.values[value]
+	a.add(p, in.Number+0)
+	if p.needs&needMore != 0 {
+		a.more.add(p.needs, in)
+	}
 }
 
 // Records returns the number of records.
@@ -152,6 +215,6 @@ func (c *Composite) Records(r *Row) int64 { return r.records }
 func (c *Composite) Merge(dst, src *Row) {
 	dst.records += src.records
 	for i := range dst.values {
-		dst.values[i].merge(c.values[i].needs, &src.values[i])
+		dst.values[i].merge(&c.values[i], &src.values[i])
 	}
 }

@@ -228,7 +228,7 @@ func TestPercentilesDoNotDecrease(t *testing.T) {
 		for p := range 1001 {
 			fs = append(fs, Function{Kind: Percentile, P: float64(p) / 10})
 		}
-		c, err := NewComposite([]Value{{"x", fs}})
+		c, err := NewComposite([]Value{{Name: "x", Functions: fs}})
 		if err != nil {
 			t.Fatal(err)
 		}

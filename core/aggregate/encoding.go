@@ -11,17 +11,20 @@ import (
 // other functions.
 var ErrMalformed = errors.New("aggregate: malformed row")
 
-// Stored row, version 1. Integers are unsigned varints, floats 8 bytes, little-endian, every bit kept.
+// Stored row, version 1 or 2. Integers are unsigned varints, floats 8 bytes, little-endian, every bit kept.
 //
 //	row    = version(1 byte) records block*            one block for each value of the composite, in its order
 //	block  = 0x00                                      no values
-//	       | head count float*                         head = blockRaw: the count <= 1,000 values themselves
-//	       | head count [hi lo [wideHi wideLo]] [mean low m2] [min max] [n (mean weight)*]
+//	       | head count float* [more]                  head = blockRaw: the count <= 1,000 values themselves
+//	       | head count [hi lo [wideHi wideLo]] [mean low m2] [min max] [n (mean weight)*] [n (key count)*] [more]
 //	                                                   head = blockFolded and the bits of what follows
 //
-// n centroids of the digest have ascending means, and weights whose sum is count.
+// n centroids of the digest have ascending means, and weights whose sum is count; so have n buckets, see more.go.
+//
+// A composite whose values need nothing but the functions of version 1 writes version 1 and reads no other; one with first, last,
+// distinct, user-defined functions or buckets writes version 2: there, each block of a value that has such functions ends in more.
 const (
-	rowVersion = 1
+	rowVersion = 2 // the newest
 
 	blockEmpty   byte = 0x00
 	blockRaw     byte = 0x01
@@ -31,6 +34,7 @@ const (
 	blockMoments byte = 0x10
 	blockExtrema byte = 0x20
 	blockDigest  byte = 0x40
+	blockBuckets byte = 0x80 // version 2
 
 	countMost     = 1 << 53 // values or records in a row: a float64 holds every count
 	centroidsMost = 20 * digestCompression
@@ -40,23 +44,29 @@ const (
 // stored as their values, 8 bytes each; larger ones take at most 20 KB a value, 8 to 10 as a rule; values without percentiles up
 // to 85 bytes. The order of what waits in r may change, its results do not.
 func (c *Composite) AppendBinary(dst []byte, r *Row) []byte {
-	dst = append(dst, rowVersion)
+	dst = append(dst, c.version)
 	dst = binary.AppendUvarint(dst, uint64(r.records))
 	for i := range r.values {
-		dst = r.values[i].appendBinary(dst, c.values[i].needs)
+		p := &c.values[i]
+		if r.values[i].count() == 0 {
+			dst = append(dst, blockEmpty)
+			continue
+		}
+		dst = r.values[i].appendBinary(dst, p)
+		if p.needs&needMore&^needBuckets != 0 {
+			dst = r.values[i].more.appendBinary(dst, p.needs)
+		}
 	}
 	return dst
 }
 
-func (a *accumulator) appendBinary(dst []byte, needs components) []byte {
+func (a *accumulator) appendBinary(dst []byte, p *valuePlan) []byte {
+	needs := p.needs
 	if needs&needSamples != 0 && (a.folded > 0 || len(a.pending) > exactMost) {
-		a.flush(needs)
+		a.flush(p)
 	}
 	n := a.count()
-	switch {
-	case n == 0:
-		return append(dst, blockEmpty)
-	case len(a.pending) > 0:
+	if len(a.pending) > 0 {
 		dst = binary.AppendUvarint(append(dst, blockRaw), uint64(n))
 		for _, v := range a.pending {
 			dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
@@ -77,7 +87,10 @@ func (a *accumulator) appendBinary(dst []byte, needs components) []byte {
 	if needs&needExtrema != 0 {
 		dst = appendFloats(dst, a.extrema.min, a.extrema.max)
 	}
-	if needs&needSamples != 0 {
+	switch {
+	case needs&needBuckets != 0:
+		dst = a.more.buckets.appendBinary(dst)
+	case needs&needSamples != 0:
 		dst = binary.AppendUvarint(dst, uint64(a.digest.len()))
 		a.digest.each(func(mean, weight float64) {
 			dst = binary.AppendUvarint(appendFloats(dst, mean), uint64(weight))
@@ -101,7 +114,10 @@ func headOf(needs components, wide bool) byte {
 	if needs&needExtrema != 0 {
 		head |= blockExtrema
 	}
-	if needs&needSamples != 0 {
+	switch {
+	case needs&needBuckets != 0:
+		head |= blockBuckets
+	case needs&needSamples != 0:
 		head |= blockDigest
 	}
 	return head
@@ -117,7 +133,7 @@ func appendFloats(dst []byte, values ...float64) []byte {
 // MergeBinary merges the stored row at the start of b into dst, as Merge does, without building a second row, and returns what
 // follows it. b is not kept. The error is ErrMalformed; then dst holds an unknown part of the row and must be Reset.
 //
-// Loading a digest into an empty dst keeps its centroids as they are: storing and loading any number of times loses nothing.
+// What a user-defined function refuses is ErrMalformed, too. Loading a digest into an empty dst keeps its centroids as they are: storing and loading any number of times loses nothing.
 func (c *Composite) MergeBinary(dst *Row, b []byte) (rest []byte, err error) {
 	rest, err = c.decode(b, dst)
 	if err != nil {
@@ -126,8 +142,8 @@ func (c *Composite) MergeBinary(dst *Row, b []byte) (rest []byte, err error) {
 	return rest, nil
 }
 
-// Skip returns what follows the stored row at the start of b. It checks all that MergeBinary checks of the row alone. The error
-// is ErrMalformed.
+// Skip returns what follows the stored row at the start of b. It checks all that MergeBinary checks of the row alone, but for the
+// states of user-defined functions. The error is ErrMalformed.
 func (c *Composite) Skip(b []byte) (rest []byte, err error) {
 	rest, err = c.decode(b, nil)
 	if err != nil {
@@ -139,8 +155,12 @@ func (c *Composite) Skip(b []byte) (rest []byte, err error) {
 // decode reads a row and merges it into dst, unless that is nil.
 func (c *Composite) decode(b []byte, dst *Row) ([]byte, error) {
 	r := reader{rest: b}
-	if v := r.byte(); r.err == nil && v != rowVersion {
-		return nil, fmt.Errorf("version %d, want %d: %w", v, rowVersion, ErrMalformed)
+	switch v := r.byte(); {
+	case r.err != nil || v == c.version:
+	case v > rowVersion:
+		return nil, fmt.Errorf("version %d is newer than this program, which reads up to %d: %w", v, rowVersion, ErrMalformed)
+	default:
+		return nil, fmt.Errorf("version %d, want %d for these functions: %w", v, c.version, ErrMalformed)
 	}
 	records := r.count()
 	if dst != nil {
@@ -152,7 +172,7 @@ func (c *Composite) decode(b []byte, dst *Row) ([]byte, error) {
 		if dst != nil {
 			a = &dst.values[i]
 		}
-		r.block(a, c.values[i].needs)
+		r.block(a, &c.values[i])
 		if r.err != nil {
 			return nil, fmt.Errorf("value %d: %w", i, r.err)
 		}
@@ -218,7 +238,7 @@ func (r *reader) partOfSum(n int64, most float64) float64 {
 }
 
 // block reads the state of one value and merges it into a, unless that is nil.
-func (r *reader) block(a *accumulator, needs components) {
+func (r *reader) block(a *accumulator, p *valuePlan) {
 	head := r.byte()
 	if r.err != nil || head == blockEmpty {
 		return
@@ -228,20 +248,26 @@ func (r *reader) block(a *accumulator, needs components) {
 	if a != nil {
 		r.check(a.count()+n <= countMost, "too many values")
 	}
-	if head == blockRaw {
-		if r.check(needs&needSamples != 0 && n <= exactMost, "raw values out of place") {
-			r.raw(a, needs, int(n))
+	wide := head&blockWide != 0 && p.needs&needSum != 0 && head != blockRaw
+	switch {
+	case head == blockRaw:
+		if r.check(p.needs&needSamples != 0 && n <= exactMost, "raw values out of place") {
+			r.raw(a, p, int(n))
 		}
-		return
+	case r.check(head == headOf(p.needs, wide), "block of other functions"):
+		r.folded(a, p, n, wide)
 	}
-	wide := head&blockWide != 0 && needs&needSum != 0
-	if r.check(head == headOf(needs, wide), "block of other functions") {
-		r.folded(a, needs, n, wide)
+	if p.needs&needMore&^needBuckets != 0 && r.err == nil {
+		var m *more
+		if a != nil {
+			m = a.more
+		}
+		r.more(m, p, n)
 	}
 }
 
 // raw reads n values.
-func (r *reader) raw(a *accumulator, needs components, n int) {
+func (r *reader) raw(a *accumulator, p *valuePlan, n int) {
 	if !r.check(len(r.rest) >= 8*n, "cut off values") {
 		return
 	}
@@ -252,14 +278,15 @@ func (r *reader) raw(a *accumulator, needs components, n int) {
 			return
 		}
 		if a != nil {
-			a.add(needs, v+0)
+			a.add(p, v+0)
 		}
 	}
 	r.rest = r.rest[8*n:]
 }
 
-// folded reads the components of n values and their digest.
-func (r *reader) folded(a *accumulator, needs components, n int64, wide bool) {
+// folded reads the components of n values and their sketch.
+func (r *reader) folded(a *accumulator, p *valuePlan, n int64, wide bool) {
+	needs := p.needs
 	var s sum
 	var m moments
 	x := newExtrema()
@@ -285,13 +312,16 @@ func (r *reader) folded(a *accumulator, needs components, n int64, wide bool) {
 		direct = a.count() == 0
 		a.mergeComponents(n, &s, m, x)
 	}
-	if needs&needSamples != 0 {
-		r.digest(a, needs, n, x, direct)
+	switch {
+	case needs&needBuckets != 0:
+		r.buckets(a, p, n)
+	case needs&needSamples != 0:
+		r.digest(a, p, n, x, direct)
 	}
 }
 
 // digest reads the centroids of n values that lie in x.
-func (r *reader) digest(a *accumulator, needs components, n int64, x extrema, direct bool) {
+func (r *reader) digest(a *accumulator, p *valuePlan, n int64, x extrema, direct bool) {
 	parts := r.count()
 	r.check(parts <= centroidsMost, "too many centroids")
 	before := x.min
@@ -304,7 +334,7 @@ func (r *reader) digest(a *accumulator, needs components, n int64, x extrema, di
 		n -= weight
 		before = mean
 		if a != nil {
-			a.addCentroid(needs, direct, mean, float64(weight))
+			a.addCentroid(p, direct, mean, float64(weight))
 		}
 	}
 	r.check(n == 0, "centroid weights do not add up")

@@ -18,9 +18,9 @@ import (
 func goldens(t testing.TB) (c *Composite, names []string, rows []*Row) {
 	t.Helper()
 	c, err := NewComposite([]Value{
-		{"all", functions(t, every()...)},
-		{"plain", functions(t, plain()...)},
-		{"counted", functions(t, "count")},
+		{Name: "all", Functions: functions(t, every()...)},
+		{Name: "plain", Functions: functions(t, plain()...)},
+		{Name: "counted", Functions: functions(t, "count")},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestSmallRowsAreSmall(t *testing.T) {
 func TestMalformedRowsAreRefused(t *testing.T) {
 	all, plainOnly, counted := composite(t, every()...), composite(t, plain()...), composite(t, "count")
 	row := func(head byte, count uint64, parts ...any) []byte {
-		b := []byte{rowVersion, 0, head}
+		b := []byte{1, 0, head}
 		b = appendCount(b, count)
 		for _, p := range parts {
 			switch v := p.(type) {
@@ -196,10 +196,11 @@ func TestMalformedRowsAreRefused(t *testing.T) {
 		want  string // empty: it is legal
 	}{
 		{"nothing", all, nil, "cut off"},
-		{"another version", all, []byte{2, 0, 0}, "version 2, want 1"},
-		{"no blocks", all, []byte{rowVersion, 0}, "cut off"},
-		{"endless integer", all, append([]byte{rowVersion}, bytes.Repeat([]byte{0xff}, 11)...), "cut off integer"},
-		{"too many records", all, append(appendCount([]byte{rowVersion}, 1<<53+1), 0), "integer out of range"},
+		{"the version of other functions", all, []byte{2, 0, 0}, "version 2, want 1"},
+		{"a newer version", all, []byte{3, 0, 0}, "version 3 is newer than this program, which reads up to 2"},
+		{"no blocks", all, []byte{1, 0}, "cut off"},
+		{"endless integer", all, append([]byte{1}, bytes.Repeat([]byte{0xff}, 11)...), "cut off integer"},
+		{"too many records", all, append(appendCount([]byte{1}, 1<<53+1), 0), "integer out of range"},
 		{"legal values", all, row(blockRaw, 2, 1.0, 2.0), ""},
 		{"values cut off", all, row(blockRaw, 2, 1.0), "cut off values"},
 		{"no values", all, row(blockRaw, 0), "block without values"},
@@ -247,7 +248,7 @@ func TestMalformedRowsAreRefused(t *testing.T) {
 
 func TestNoRowHoldsMoreThanAFloatCanCount(t *testing.T) {
 	c := composite(t, "count")
-	row := append(appendCount([]byte{rowVersion}, 1<<53), blockFolded)
+	row := append(appendCount([]byte{1}, 1<<53), blockFolded)
 	row = appendCount(row, 1<<53)
 	r := &Row{}
 	c.Reset(r)

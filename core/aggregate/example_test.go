@@ -56,5 +56,5 @@ func ExampleParse() {
 	_, err := aggregate.Parse("avg")
 	fmt.Println(err)
 	// Output:
-	// aggregate: unknown function "avg": known are count, sum, average, min, max, variance, stddev, variance_sample, stddev_sample, and percentiles p0 to p100 such as p99.9
+	// aggregate: unknown function "avg": known are count, sum, average, min, max, variance, stddev, variance_sample, stddev_sample, first, last, distinct, distinct_count, and percentiles p0 to p100 such as p99.9
 }

@@ -199,7 +199,7 @@ func TestResetForgetsEverything(t *testing.T) {
 	r := seeded(t)
 	used := &Row{}
 	for range 60 {
-		values := []Value{{"x", functions(t, every()...)}, {"y", functions(t, plain()...)}, {"z", functions(t, "p50")}}[:1+r.IntN(3)]
+		values := []Value{{Name: "x", Functions: functions(t, every()...)}, {Name: "y", Functions: functions(t, plain()...)}, {Name: "z", Functions: functions(t, "p50")}}[:1+r.IntN(3)]
 		c, err := NewComposite(values)
 		if err != nil {
 			t.Fatal(err)

@@ -1,17 +1,18 @@
 // Package aggregate has the functions that a pipeline computes over the values of a group: count, sum, average, min, max,
-// variance, standard deviation and percentiles, several of them over several values in one pass.
+// variance, standard deviation, percentiles, the first and the last value and the number of distinct ones, and those that users
+// define; several of them over several values in one pass.
 //
 // The state of one group is a Row; a Composite knows what the rows of a pipeline hold and how they are fed, merged, stored and
 // turned into results. The laws that all of it keeps:
 //
 //   - merge equals fold: merging the rows of two lists of values gives the row of both lists. Merge is commutative and
-//     associative; exactly so for count, min, max and exact percentiles, up to rounding for sums and moments, up to the rank
-//     error for percentiles of large groups. An empty row changes nothing.
+//     associative; exactly so for count, min, max, first, last, distinct and exact percentiles, up to rounding for sums and
+//     moments, up to the error of the sketch for percentiles of large groups. An empty row changes nothing.
 //   - the same operations in the same order give the same bytes and the same results, on every run.
 //   - stored bytes keep every float64 exactly; storing and loading changes no result.
 //
 // To add a function: add a Kind, its line in rules, and if it needs state that is not there, a component beside sum, moments
-// and extrema with its merge and its bytes.
+// and extrema with its merge and its bytes. A function of one's own needs no change here: see Definition.
 package aggregate
 
 import (
@@ -39,12 +40,22 @@ const (
 	VarianceSample
 	StddevSample
 	Percentile
+	First
+	Last
+	Distinct
+	UserDefined // of a Definition
 )
+
+// distinctAlias is another name of distinct.
+const distinctAlias = "distinct_count"
 
 // String returns the registry's name of the kind.
 func (k Kind) String() string {
 	if r, ok := ruleOf(k); ok {
 		return r.Name
+	}
+	if k == UserDefined {
+		return "user-defined"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
@@ -54,7 +65,11 @@ type Function struct {
 	Kind Kind
 	P    float64 // Percentile only: the percentage, 0 <= P <= 100
 	name string
+	own  *Definition // UserDefined only
 }
+
+// Definition returns the definition of a user-defined function, nil of others.
+func (f Function) Definition() *Definition { return f.own }
 
 // Name returns the function's name as it was parsed: the key of its result.
 func (f Function) Name() string {
@@ -82,17 +97,21 @@ type rule struct {
 	Entry
 	needs   components
 	integer bool // the result is written as an integer
+	scalars bool // strings and booleans can be taken
 
 	// eval returns the result, false if there is none. A result that is not finite has overflowed.
 	eval func(t *totals, p float64) (float64, bool)
+	// json appends a result that is no number; then there is no eval. It is not called for no value.
+	json func(dst []byte, t *totals) []byte
 }
 
 // rules is the table of all functions, in the order of their kinds.
-func rules() [10]rule {
+func rules() [13]rule {
 	return [...]rule{
 		{
 			Entry:   Entry{Count, "count", "Number of values; of records in a pipeline without values."},
 			integer: true,
+			scalars: true,
 			eval:    func(t *totals, _ float64) (float64, bool) { return float64(t.n), true },
 		},
 		{
@@ -136,9 +155,28 @@ func rules() [10]rule {
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.moments.stddevSample(t.n), t.n > 1 },
 		},
 		{
-			Entry: Entry{Percentile, "percentile", "Percentile by linear interpolation (R-7): exact up to 1,000 values, then within 1% rank error."},
+			Entry: Entry{Percentile, "percentile", "Percentile by linear interpolation (R-7): exact up to 1,000 values, then within 1% rank error (t-digest) or a relative accuracy (DDSketch)."},
 			needs: needSamples | needExtrema,
 			eval:  func(t *totals, p float64) (float64, bool) { return t.percentile(p), t.n > 0 },
+		},
+		{
+			Entry:   Entry{First, "first", "First value, by event time, topic, partition and offset, as it was written: a number, a string or a boolean."},
+			needs:   needFirst,
+			scalars: true,
+			json:    func(dst []byte, t *totals) []byte { return t.more.first.appendJSON(dst) },
+		},
+		{
+			Entry:   Entry{Last, "last", "Last value, by event time, topic, partition and offset, as it was written: a number, a string or a boolean."},
+			needs:   needLast,
+			scalars: true,
+			json:    func(dst []byte, t *totals) []byte { return t.more.last.appendJSON(dst) },
+		},
+		{
+			Entry:   Entry{Distinct, "distinct", "Number of distinct values: exact up to 1,024, then a HyperLogLog with a standard error of 0.81%."},
+			needs:   needDistinct,
+			integer: true,
+			scalars: true,
+			eval:    func(t *totals, _ float64) (float64, bool) { return t.distinct(), true },
 		},
 	}
 }
@@ -152,8 +190,8 @@ func ruleOf(k Kind) (rule, bool) {
 	return all[k-1], true
 }
 
-// Registry describes every kind of function, in a fixed order.
-func Registry() []Entry {
+// Functions describes every kind of function of this package, in a fixed order.
+func Functions() []Entry {
 	all := rules()
 	entries := make([]Entry, 0, len(all))
 	for _, r := range &all {
@@ -162,31 +200,50 @@ func Registry() []Entry {
 	return entries
 }
 
-// Names returns the names of all functions but the percentiles, in a fixed order. The names of percentiles are those that
-// match PercentilePattern.
-func Names() []string {
+// Names returns the names of all functions of this package but the percentiles, in a fixed order; distinct_count is another name
+// of distinct. The names of percentiles are those that match PercentilePattern.
+func Names() []string { return (*Registry)(nil).Names() }
+
+// Names returns the names of all functions but the percentiles, in a fixed order, user-defined ones last.
+func (g *Registry) Names() []string {
 	var names []string
 	for _, r := range rules() {
 		if r.Kind != Percentile {
 			names = append(names, r.Name)
 		}
 	}
+	names = append(names, distinctAlias)
+	if g != nil {
+		for _, d := range g.own {
+			names = append(names, d.Name)
+		}
+	}
 	return names
 }
 
-// Parse returns the function of a name: one of Names, or a percentile such as "p50" or "p99.9". Names are case-sensitive.
-// The error of any other name is ErrUnknownFunction.
-func Parse(name string) (Function, error) {
+// Parse returns the function of a name of this package: one of Names, or a percentile such as "p50" or "p99.9". Names are
+// case-sensitive. The error of any other name is ErrUnknownFunction.
+func Parse(name string) (Function, error) { return (*Registry)(nil).Parse(name) }
+
+// Parse returns the function of a name: one of Names, or a percentile such as "p50" or "p99.9". Names are case-sensitive. The
+// error of any other name is ErrUnknownFunction.
+func (g *Registry) Parse(name string) (Function, error) {
 	for _, r := range rules() {
 		if r.Kind != Percentile && r.Name == name {
 			return Function{Kind: r.Kind, name: name}, nil
 		}
 	}
+	if name == distinctAlias {
+		return Function{Kind: Distinct, name: name}, nil
+	}
 	if p, ok := parsePercentile(name); ok {
 		return Function{Kind: Percentile, P: p, name: name}, nil
 	}
+	if d := g.find(name); d != nil {
+		return Function{Kind: UserDefined, name: name, own: d}, nil
+	}
 	return Function{}, fmt.Errorf("%w %q: known are %s, and percentiles p0 to p100 such as p99.9", ErrUnknownFunction, name,
-		strings.Join(Names(), ", "))
+		strings.Join(g.Names(), ", "))
 }
 
 // parsePercentile reads a name of PercentilePattern; regexp is not used because a spec may name thousands.

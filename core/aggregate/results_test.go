@@ -87,10 +87,10 @@ func TestResultsAreOneFlatMapOrOneMapAValue(t *testing.T) {
 	}{
 		{"no values", nil, `{"count":3}`},
 		{"count without values", []Value{{Functions: functions(t, "count")}}, `{"count":3}`},
-		{"one value", []Value{{"x", functions(t, "max", "count")}}, `{"max":7,"count":2}`},
+		{"one value", []Value{{Name: "x", Functions: functions(t, "max", "count")}}, `{"max":7,"count":2}`},
 		{
 			"two values",
-			[]Value{{"b", functions(t, "max", "p50")}, {`a"<é>`, functions(t, "count", "sum")}},
+			[]Value{{Name: "b", Functions: functions(t, "max", "p50")}, {Name: `a"<é>`, Functions: functions(t, "count", "sum")}},
 			`{"b":{"max":7,"p50":6},"a\"<é>":{"count":1,"sum":2.5}}`,
 		},
 	} {
@@ -181,12 +181,12 @@ func TestNewCompositeTellsAllProblems(t *testing.T) {
 		values []Value
 		want   []string
 	}{
-		{"nameless with more than count", []Value{{"", functions(t, "count", "max", "p50")}}, []string{"max needs a value", "p50 needs a value"}},
-		{"nameless beside others", []Value{{"x", functions(t, "max")}, {"", functions(t, "count")}}, []string{"values[1]: a value without a name"}},
-		{"no function", []Value{{"x", nil}, {"y", nil}}, []string{`values[0] "x": no function`, `values[1] "y": no function`}},
-		{"twice", []Value{{"x", functions(t, "max", "max")}, {"x", functions(t, "p50")}}, []string{"max is there twice", `values[1]: "x" is there twice`}},
-		{"no kind", []Value{{"x", []Function{{}}}}, []string{"Kind(0) is no function"}},
-		{"percentages out of range", []Value{{"x", []Function{{Kind: Percentile, P: -1}, {Kind: Percentile, P: 100.5}, {Kind: Percentile, P: math.NaN()}}}}, []string{"p-1 is no", "p100.5 is no", "pNaN is no"}},
+		{"nameless with more than count", []Value{{Name: "", Functions: functions(t, "count", "max", "p50")}}, []string{"max needs a value", "p50 needs a value"}},
+		{"nameless beside others", []Value{{Name: "x", Functions: functions(t, "max")}, {Name: "", Functions: functions(t, "count")}}, []string{"values[1]: a value without a name"}},
+		{"no function", []Value{{Name: "x"}, {Name: "y"}}, []string{`values[0] "x": no function`, `values[1] "y": no function`}},
+		{"twice", []Value{{Name: "x", Functions: functions(t, "max", "max")}, {Name: "x", Functions: functions(t, "p50")}}, []string{"max is there twice", `values[1]: "x" is there twice`}},
+		{"no kind", []Value{{Name: "x", Functions: []Function{{}}}}, []string{"Kind(0) is no function"}},
+		{"percentages out of range", []Value{{Name: "x", Functions: []Function{{Kind: Percentile, P: -1}, {Kind: Percentile, P: 100.5}, {Kind: Percentile, P: math.NaN()}}}}, []string{"p-1 is no", "p100.5 is no", "pNaN is no"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := NewComposite(c.values)
