@@ -29,7 +29,7 @@ func BenchmarkFold(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			p := compile(b, windows, "")
-			f, records := p.NewFolder(), batch(0)
+			f, records := p.NewFolder(event.TopicPartition{Topic: "in"}), batch(0)
 			b.ReportAllocs()
 			for b.Loop() {
 				f.Begin(Chunk{Fence: event.MinTime})
@@ -47,7 +47,7 @@ func BenchmarkFold(b *testing.B) {
 
 func TestFoldDoesNotAllocateOnceWarm(t *testing.T) {
 	p := compile(t, minutes, "")
-	f, records := p.NewFolder(), batch(0)
+	f, records := p.NewFolder(event.TopicPartition{Topic: "in"}), batch(0)
 	run := func() {
 		f.Begin(Chunk{Fence: event.MinTime})
 		for i := range records {

@@ -44,6 +44,7 @@ const (
 // replay.
 type Folder struct {
 	p     *Pipeline
+	at    aggregate.Position // of the record at hand
 	chunk Chunk
 	next  int64
 	reader
@@ -91,10 +92,10 @@ type lastSlice struct {
 	ok     bool       // the definition takes the record at hand
 }
 
-// NewFolder returns an empty folder of the pipeline.
-func (p *Pipeline) NewFolder() *Folder {
+// NewFolder returns an empty folder of one partition of the pipeline.
+func (p *Pipeline) NewFolder(of event.TopicPartition) *Folder {
 	return &Folder{
-		p: p, reader: newReader(p),
+		p: p, reader: newReader(p), at: aggregate.Position{Topic: p.topicNumber(of.Topic), Partition: of.Partition},
 		keyOf: map[string]int32{}, sliceAt: map[delta.SliceID]int32{}, cellAt: map[uint64]int32{},
 		last: make([]lastSlice, len(p.Windows)),
 	}
@@ -180,6 +181,12 @@ func (f *Folder) place(offset int64) {
 	}
 	f.out.Counts.LateWindows += int64(late)
 	key := f.internKey()
+	f.at.Time, f.at.Offset = f.time, offset
+	for i, needed := range f.p.inputs {
+		if needed {
+			f.inputs[i].At = f.at
+		}
+	}
 	for i := range f.p.Windows {
 		if l := &f.last[i]; l.ok {
 			f.store(i, l, key, i == owner)
@@ -259,7 +266,7 @@ func (f *Folder) store(def int, l *lastSlice, key int32, own bool) {
 	f.p.composite.AddRecord(row)
 	for i, ok := range f.has {
 		if ok {
-			f.p.composite.Add(row, i, f.values[i])
+			f.p.composite.AddInput(row, i, &f.inputs[i])
 		}
 	}
 }

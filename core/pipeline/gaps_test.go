@@ -42,7 +42,7 @@ pipelines:
 		{"one below a millisecond is an error", []string{`{"t":0,"user":{"gap":0}}`}, "value_type: the gap in field user.gap is 0, want 1 ms or more"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := p.NewFolder()
+			f := p.NewFolder(event.TopicPartition{Topic: "in"})
 			f.Begin(Chunk{Fence: event.MinTime})
 			for i, text := range c.records {
 				if err := f.Add(&event.Record{Offset: int64(i), Value: []byte(text)}); err != nil {

@@ -43,7 +43,7 @@ func rec(offset int64, at event.Time, key string, v float64) event.Record {
 // fold folds records as one chunk and keeps the deltas.
 func fold(t testing.TB, p *Pipeline, c Chunk, records ...event.Record) Folded {
 	t.Helper()
-	f := p.NewFolder()
+	f := p.NewFolder(event.TopicPartition{Topic: "in"})
 	f.Begin(c)
 	for i := range records {
 		if err := f.Add(&records[i]); err != nil {

@@ -33,6 +33,7 @@ type Pipeline struct {
 	valueAt     int      // index in paths of the first value
 	gapAt       int      // index in paths of the first gap of a record's own
 	sessions    []int    // indexes of the session definitions
+	inputs      []bool   // for each value, whether its functions need more of it than a number
 }
 
 // Compile checks a pipeline once more and prepares what the fold and the firing share.
@@ -62,6 +63,9 @@ func Compile(s spec.Pipeline) (*Pipeline, error) {
 	if p.composite, err = aggregate.NewComposite(values); err != nil {
 		return nil, fmt.Errorf("pipeline %s: %w", s.Name, err)
 	}
+	for i := range s.Values {
+		p.inputs = append(p.inputs, p.composite.NeedsInput(i))
+	}
 	for i := range s.Windows {
 		if err := s.Windows[i].Validate(); err != nil {
 			return nil, fmt.Errorf("pipeline %s: window %s: %w", s.Name, s.Windows[i].Name, err)
@@ -85,7 +89,7 @@ func compileValues(s spec.Pipeline) ([]aggregate.Value, error) {
 		v := aggregate.Value{}
 		for _, a := range s.Aggregates {
 			for _, name := range a.Functions {
-				f, err := aggregate.Parse(name)
+				f, err := s.Functions.Parse(name)
 				if err != nil {
 					return nil, err
 				}
@@ -96,13 +100,13 @@ func compileValues(s spec.Pipeline) ([]aggregate.Value, error) {
 	}
 	out := make([]aggregate.Value, len(s.Values))
 	for i, v := range s.Values {
-		out[i].Name = v.Name
+		out[i].Name, out[i].Sketch = v.Name, s.Sketch
 		for _, a := range s.Aggregates {
 			if a.Value != v.Name {
 				continue
 			}
 			for _, name := range a.Functions {
-				f, err := aggregate.Parse(name)
+				f, err := s.Functions.Parse(name)
 				if err != nil {
 					return nil, fmt.Errorf("value %s: %w", v.Name, err)
 				}
@@ -111,6 +115,17 @@ func compileValues(s spec.Pipeline) ([]aggregate.Value, error) {
 		}
 	}
 	return out, nil
+}
+
+// topicNumber numbers the source topics by name, whatever their order in the spec: positions of first and last are stored with it.
+func (p *Pipeline) topicNumber(topic string) int32 {
+	n := int32(0)
+	for _, t := range p.Topics {
+		if t < topic {
+			n++
+		}
+	}
+	return n
 }
 
 // ID names the pipeline's slots: 16 hex digits made of its group's name. The fingerprint alone would not do: two apps may ask

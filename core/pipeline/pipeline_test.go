@@ -79,7 +79,7 @@ func TestPolicySkipCountsAndPolicyFailBlocks(t *testing.T) {
 	if f.Counts != (Counts{In: 2, Skipped: 1}) || len(outbox(t, f)) != 0 {
 		t.Errorf("skip: %+v", f.Counts)
 	}
-	folder := block.NewFolder()
+	folder := block.NewFolder(event.TopicPartition{Topic: "in"})
 	folder.Begin(genesis)
 	good := rec(0, 1, "a", 1)
 	if err := folder.Add(&good); err != nil {

@@ -1,6 +1,9 @@
 package pipeline
 
-import "github.com/llm-auto-optimizer/tidemark/core/event"
+import (
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+)
 
 // Reader takes out of single records what the fold takes out of them, for whoever computes results in another way. It is not
 // safe for concurrent use.
@@ -9,9 +12,9 @@ type Reader struct{ r reader }
 // Reading is what one record contributes. Its memory is the reader's, valid until the next Read.
 type Reading struct {
 	Time   event.Time
-	Key    []byte    // grouping key
-	Values []float64 // in the order of the pipeline's values
-	Has    []bool    // whether the record has each of them
+	Key    []byte            // grouping key
+	Values []aggregate.Input // in the order of the pipeline's values, without positions; with a text only where functions need it
+	Has    []bool            // whether the record has each of them
 	Reason event.Reason
 	Detail string // about Reason, at most 200 bytes
 }
@@ -25,5 +28,5 @@ func (r *Reader) Read(rec *event.Record) Reading {
 	if rej := r.r.read(rec); rej.reason != "" {
 		return Reading{Reason: rej.reason, Detail: rej.detail}
 	}
-	return Reading{Time: r.r.time, Key: r.r.key, Values: r.r.values, Has: r.r.has}
+	return Reading{Time: r.r.time, Key: r.r.key, Values: r.r.inputs, Has: r.r.has}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
@@ -33,7 +34,7 @@ type reader struct {
 
 	time   event.Time
 	key    []byte
-	values []float64
+	inputs []aggregate.Input // the values; their positions are set where the record is placed
 	has    []bool
 	gaps   []event.Span // of each window definition with a gap field
 }
@@ -43,7 +44,11 @@ func newReader(p *Pipeline) reader {
 	if err != nil {
 		panic(fmt.Sprintf("pipeline %s: paths were valid when it was compiled: %v", p.Name, err))
 	}
-	return reader{p: p, extractor: x, values: make([]float64, len(p.Values)), has: make([]bool, len(p.Values))}
+	r := reader{p: p, extractor: x, inputs: make([]aggregate.Input, len(p.Values)), has: make([]bool, len(p.Values))}
+	for i := range r.inputs {
+		r.inputs[i].Kind = aggregate.InputNumber // where no text is needed, only the number is set anew
+	}
+	return r
 }
 
 // read fills r from a record, or says why the record cannot be processed.
@@ -133,20 +138,43 @@ func (r *reader) readValues() rejection {
 			if err != nil {
 				return r.valueRejection(i, err)
 			}
-			r.values[i], r.has[i], found = v, true, true
-			continue
-		case event.FieldString:
-			if isNotFinite(f.Raw) {
-				return r.valueRejection(i, event.ErrNotFinite)
+			if r.inputs[i].Number = v; !r.p.inputs[i] {
+				r.has[i], found = true, true
+				continue
 			}
-		case event.FieldBool, event.FieldObject, event.FieldArray:
+			r.inputs[i] = aggregate.Input{Kind: aggregate.InputNumber, Number: v, Text: f.Raw}
+		case event.FieldString, event.FieldBool:
+			if !r.p.composite.TakesScalars(i) {
+				return r.notANumber(i, f)
+			}
+			r.inputs[i] = aggregate.Input{Kind: aggregate.InputString, Text: f.Raw}
+			if f.Kind == event.FieldBool {
+				r.inputs[i].Kind = aggregate.InputBool
+			}
+		case event.FieldObject, event.FieldArray:
+			return r.notANumber(i, f)
 		}
-		return reject(event.ReasonValueType, fmt.Sprintf("field %s is %s, not a number", r.p.Values[i].Path, f.Kind))
+		if len(f.Raw) > aggregate.MaxTextBytes && r.p.composite.KeepsText(i) {
+			return reject(event.ReasonTooLarge, fmt.Sprintf("field %s has %d bytes, at most %d are possible for first and last", r.p.Values[i].Path, len(f.Raw), aggregate.MaxTextBytes))
+		}
+		r.has[i], found = true, true
 	}
 	if !found {
 		return reject(event.ReasonValueMissing, "no value of the pipeline is in the record")
 	}
 	return rejection{}
+}
+
+// notANumber rejects a field that no function of its value takes.
+func (r *reader) notANumber(i int, f event.Field) rejection {
+	if f.Kind == event.FieldString && isNotFinite(f.Raw) {
+		return r.valueRejection(i, event.ErrNotFinite)
+	}
+	what := "a number"
+	if r.p.composite.TakesScalars(i) {
+		what = "a number, a string or a boolean"
+	}
+	return reject(event.ReasonValueType, fmt.Sprintf("field %s is %s, not %s", r.p.Values[i].Path, f.Kind, what))
 }
 
 func (r *reader) valueRejection(i int, err error) rejection {

@@ -1,11 +1,13 @@
 package pipeline
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/delta"
@@ -184,9 +186,9 @@ type Mismatch struct {
 }
 
 // Compare compares the groups of slices, and the sessions, that still take records at the watermark w: the others may be there or
-// not, since purging is tidying up. Both views are of the same slices of one partition. Counts, minima, maxima and the percentiles of at
-// most 1,000 records must be equal, sums within 1e-9 and moments within 1e-6 of each other; percentiles of more records are not
-// compared: a digest depends on the order of merging. It returns how many groups were compared.
+// not, since purging is tidying up. Both views are of the same slices of one partition. Counts, minima, maxima, first, last, distinct
+// and the percentiles of at most 1,000 records must be equal, sums and user-defined numbers within 1e-9 and moments within 1e-6 of each
+// other; percentiles of more records, and user-defined functions that say so, are not compared: they depend on the order of merging. It returns how many groups were compared.
 func (v *View) Compare(other *View, w event.Time, found func(Mismatch)) (int, error) {
 	n := 0
 	ids := maps.Clone(v.tables)
@@ -286,7 +288,7 @@ func (v *View) differ(mine, its *aggregate.Row) string {
 		for _, f := range v.values[i].Functions {
 			a, okA := c.Result(mine, i, f)
 			b, okB := c.Result(its, i, f)
-			same = same && okA == okB && (!okA || near(f.Kind, c.Records(mine), a, b))
+			same = same && okA == okB && (!okA || near(f.Kind, c.Records(mine), a, b)) && (okA || alike(f, c.AppendResult(nil, mine, i, f), c.AppendResult(nil, its, i, f)))
 		}
 	}
 	if same {
@@ -301,14 +303,28 @@ const exactPercentiles = 1000
 func near(k aggregate.Kind, records int64, a, b float64) bool {
 	size := max(math.Abs(a), math.Abs(b))
 	switch k {
-	case aggregate.Count, aggregate.Min, aggregate.Max:
+	case aggregate.Count, aggregate.Min, aggregate.Max, aggregate.Distinct, aggregate.First, aggregate.Last:
 		return a == b
 	case aggregate.Percentile:
 		return a == b || records > exactPercentiles
-	case aggregate.Sum, aggregate.Average:
+	case aggregate.Sum, aggregate.Average, aggregate.UserDefined:
 		return math.Abs(a-b) <= 1e-9*size
 	case aggregate.Variance, aggregate.Stddev, aggregate.VarianceSample, aggregate.StddevSample:
 		return math.Abs(a-b) <= 1e-6*max(1, size)
 	}
 	return a == b
+}
+
+// alike compares results that are no numbers to the composite: JSON of first, last and user-defined functions.
+func alike(f aggregate.Function, a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	d := f.Definition()
+	if d == nil || d.Approximate {
+		return d != nil
+	}
+	x, errX := strconv.ParseFloat(string(a), 64)
+	y, errY := strconv.ParseFloat(string(b), 64)
+	return errX == nil && errY == nil && near(f.Kind, 0, x, y)
 }

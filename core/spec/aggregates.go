@@ -3,6 +3,8 @@ package spec
 import (
 	"slices"
 	"strconv"
+
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 )
 
 // aggregates makes the aggregates of every value: those that the pipeline lists, else those of the app.
@@ -75,4 +77,26 @@ func (l *loader) strangers(p *Pipeline, v, own *value) {
 // functionPath is where audit looks for the place of a function.
 func functionPath(at, value string, i int) string {
 	return at + ".aggregates." + strconv.Quote(value) + "[" + strconv.Itoa(i) + "]"
+}
+
+// sketchDD is the name of DDSketch in a spec.
+const sketchDD = "ddsketch"
+
+// sketch makes the estimator of percentiles. An accuracy that nothing uses is a problem: whoever writes it expects it to hold.
+func (l *loader) sketch(own, shared *value) aggregate.Sketch {
+	if pick(own.kid("percentile_sketch"), shared.kid("percentile_sketch")).str != sketchDD {
+		if accuracy := own.kid("relative_accuracy"); accuracy.set() && !accuracy.bad && !own.bad {
+			l.report(accuracy, "has no meaning for the t-digest", accuracy.node.got(), "percentile_sketch: ddsketch, or remove it")
+		}
+		return aggregate.Sketch{}
+	}
+	return aggregate.Sketch{Kind: aggregate.DDSketch, Accuracy: pick(own.kid("relative_accuracy"), shared.kid("relative_accuracy")).float}
+}
+
+// unusedAccuracy reports an accuracy for all pipelines that no pipeline uses.
+func (l *loader) unusedAccuracy(app *App, accuracy *value) {
+	used := slices.ContainsFunc(app.Pipelines, func(p Pipeline) bool { return p.Sketch.Kind == aggregate.DDSketch })
+	if accuracy.set() && !accuracy.bad && !used {
+		l.report(accuracy, "has no meaning for the t-digest", accuracy.node.got(), "percentile_sketch: ddsketch, or remove it")
+	}
 }

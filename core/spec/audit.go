@@ -206,10 +206,10 @@ func (a *audit) aggregates(p *Pipeline, at string) {
 		}
 		for i, name := range g.Functions {
 			part := functionPath(at, g.Value, i)
-			_, err := aggregate.Parse(name)
+			_, err := p.Functions.Parse(name)
 			switch {
 			case err != nil:
-				a.report(part, "is not an aggregate function", shown(name), functionHint(name))
+				a.report(part, "is not an aggregate function", shown(name), functionHint(name, p.Functions))
 			case slices.Contains(g.Functions[:i], name):
 				a.report(part, "is given twice", shown(name), "remove one")
 			case g.Value == "" && name != countFunction:
@@ -227,9 +227,18 @@ func (a *audit) aggregates(p *Pipeline, at string) {
 	}
 }
 
-func functionHint(name string) string {
-	known := []string{"count", "sum", "average", "min", "max", "stddev", "variance", "stddev_sample", "variance_sample", percentileName}
-	other := map[string]string{"avg": "average", "mean": "average", "median": "p50", "std": "stddev", "minimum": "min", "maximum": "max", "percentiles": percentileName}
+func functionHint(name string, g *aggregate.Registry) string {
+	known := []string{"count", "sum", "average", "min", "max", "stddev", "variance", "stddev_sample", "variance_sample", "first", "last", "distinct"}
+	for _, name := range g.Names() {
+		if f, err := g.Parse(name); err == nil && f.Kind == aggregate.UserDefined {
+			known = append(known, name)
+		}
+	}
+	known = append(known, percentileName)
+	other := map[string]string{
+		"avg": "average", "mean": "average", "median": "p50", "std": "stddev", "minimum": "min", "maximum": "max", "percentiles": percentileName,
+		"count_distinct": "distinct", "unique": "distinct", "cardinality": "distinct", "latest": "last", "earliest": "first",
+	}
 	if meant, ok := other[strings.ToLower(name)]; ok {
 		return "did you mean " + meant + "?"
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
@@ -133,6 +134,12 @@ func (b *Builder) Producer(p Producer) *Builder {
 		p.ResultTopic = b.app.Producer.ResultTopic
 	}
 	b.app.Producer = p
+	return b
+}
+
+// Functions makes functions of one's own known to all pipelines.
+func (b *Builder) Functions(g *aggregate.Registry) *Builder {
+	b.template.Functions = g
 	return b
 }
 
@@ -306,6 +313,12 @@ func (p *PipelineBuilder) AggregateAll(functions ...string) *PipelineBuilder {
 	return p
 }
 
+// DDSketch estimates percentiles of more than 1,000 values by a DDSketch of a relative accuracy (0.01 is 1%), instead of a t-digest.
+func (p *PipelineBuilder) DDSketch(accuracy float64) *PipelineBuilder {
+	p.Pipeline.Sketch = aggregate.Sketch{Kind: aggregate.DDSketch, Accuracy: accuracy}
+	return p
+}
+
 // Watermark overrides the app's.
 func (p *PipelineBuilder) Watermark(w Watermark) *PipelineBuilder {
 	p.Pipeline.Watermark, p.marked = w, true
@@ -340,6 +353,9 @@ func (p *PipelineBuilder) Policy(policy Policy) *PipelineBuilder {
 func (p *PipelineBuilder) complete(app *App, template Pipeline) Pipeline {
 	out := p.Pipeline
 	out.App = app.Name
+	if out.Functions == nil {
+		out.Functions = template.Functions
+	}
 	out.Shards = max(out.Shards, 1)
 	if out.Topics == nil {
 		out.Topics = app.Consumer.Topics

@@ -132,6 +132,8 @@ func (v *value) defaults() {
 		v.str = d
 	case int:
 		v.num, v.float = int64(d), float64(d)
+	case float64:
+		v.float = d
 	case bool:
 		v.flag = d
 	case time.Duration:
@@ -251,12 +253,15 @@ func (c *checker) readNumber(v *value) {
 	if b := f.bounds; b != nil && !(n.float >= float64(b.min) && n.float <= float64(b.max)) {
 		c.report(v, fmt.Sprintf("must be from %d to %d", b.min, b.max), n.got(), c.defaultHint(f))
 	}
+	if l := f.limits; l != nil && !(n.float >= l.min && n.float <= l.max) {
+		c.report(v, fmt.Sprintf("must be from %v to %v", l.min, l.max), n.got(), c.defaultHint(f))
+	}
 }
 
 func (c *checker) defaultHint(f *field) string {
 	switch d := f.def.(type) {
-	case int:
-		return fmt.Sprintf("the default is %d", d)
+	case int, float64:
+		return fmt.Sprintf("the default is %v", d)
 	case time.Duration:
 		return "the default is " + spanText(d.Milliseconds())
 	}

@@ -12,7 +12,7 @@ type field struct {
 	kind    kind
 	format  format // of strings
 	doc     string // one sentence or two; the unit where there is one
-	def     any    // string, int, bool, time.Duration, []string or []float64; nil: see absent
+	def     any    // string, int, float64, bool, time.Duration, []string or []float64; nil: see absent
 	absent  string // what holds where the key is absent and def is nil
 	example string // as written in YAML flow style that is JSON too; empty where doc and def say enough
 	enum    []string
@@ -20,6 +20,7 @@ type field struct {
 	later   []string          // members of the language that are not built yet
 	fixes   map[string]string // values that people expect and that are refused: why, and what is right
 	bounds  *bounds           // of numbers; of durations in milliseconds; of lists and maps their length
+	limits  *limits           // of numbers that are not whole, instead of bounds
 	word    string            // durations: the word that is not a length of time, read as wordMs
 	wordMs  int64
 	unique  bool    // lists: an element may not be given twice
@@ -81,6 +82,9 @@ const (
 
 // bounds are inclusive.
 type bounds struct{ min, max int64 }
+
+// limits are inclusive.
+type limits struct{ min, max float64 }
 
 // between bounds a number, a length or, in milliseconds, a duration.
 func between(least, most int64) *bounds { return &bounds{least, most} }

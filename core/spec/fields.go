@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 )
 
 const (
@@ -181,7 +183,7 @@ func watermarkFields() []field {
 }
 
 func aggregationFields() []field {
-	return []field{
+	return append([]field{
 		{
 			name: "enabled", kind: kindList, unique: true, bounds: between(1, 100), elem: functionField(),
 			def: []string{"count", "sum", "average", "min", "max", "percentile", "stddev"},
@@ -191,13 +193,37 @@ func aggregationFields() []field {
 			name: "percentiles", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindNumber, bounds: between(0, 100), doc: "0 to 100; 99.9 is named p99.9."},
 			def: []float64{50, 95, 99}, doc: "The percentiles that percentile stands for.",
 		},
+	}, sketchFields()...)
+}
+
+// sketchFields are those that a pipeline can say for itself.
+func sketchFields() []field {
+	return []field{
+		{
+			name: "percentile_sketch", kind: kindString, def: "tdigest", enum: []string{"tdigest", "ddsketch"},
+			doc: "What estimates percentiles of more than 1,000 values; up to there they are exact. tdigest: within 1% in rank, far less toward the ends. ddsketch: within relative_accuracy of the value, at any rank.",
+		},
+		{
+			name: "relative_accuracy", kind: kindNumber, def: 0.01, limits: &limits{aggregate.MinAccuracy, aggregate.MaxAccuracy},
+			doc: "How near ddsketch comes to a percentile, as a share of its value. Smaller takes more memory: some 1/accuracy buckets for each factor of e between the values.",
+		},
 	}
+}
+
+// ownSketchFields are the same without defaults.
+func ownSketchFields() []field {
+	fields := sketchFields()
+	for i := range fields {
+		fields[i].def, fields[i].absent = nil, "that of processor.aggregation"
+	}
+	fields[1].example = "0.005"
+	return fields
 }
 
 func functionField() *field {
 	return &field{
-		kind: kindString, later: []string{"first", "last", "distinct", "distinct_count"}, example: `"p99"`,
-		doc: "count, sum, average, min, max, stddev, variance, stddev_sample, variance_sample, percentile, or one percentile: p50, p99.9.",
+		kind: kindString, format: formatFunction, example: `"p99"`,
+		doc: "count, sum, average, min, max, stddev, variance, stddev_sample, variance_sample, first, last, distinct, percentile, or one percentile: p50, p99.9.",
 	}
 }
 
@@ -266,7 +292,7 @@ func pipelineFields() []field {
 		{
 			name: "values", kind: kindMap, keys: formatValueName, bounds: between(0, 64), elem: &field{kind: kindString, format: formatPath},
 			absent: "value, taken from the field value", example: `{"latency": "value", "tokens": "attributes.tokens"}`,
-			doc: "Names the numbers that are aggregated, each with the dotted path of its field. {}: none, count counts records.",
+			doc: "Names the values that are aggregated, each with the dotted path of its field: numbers, and where all functions are of count, first, last and distinct also strings and booleans. {}: none, count counts records.",
 		},
 		{
 			name: "windows", kind: kindList, bounds: between(1, 32), elem: &field{kind: kindBlock, fields: windowFields()},
@@ -277,6 +303,7 @@ func pipelineFields() []field {
 			absent: "processor.aggregation.enabled for every value", example: `{"latency": ["count", "average", "p99"]}`,
 			doc: "The aggregate functions of each value; a list holds for every value. A value that is not named gets processor.aggregation.enabled.",
 		},
+		{name: "aggregation", kind: kindBlock, fields: ownSketchFields(), absent: "processor.aggregation", doc: "Overrides processor.aggregation key by key."},
 		{name: "watermark", kind: kindBlock, fields: pipelineWatermarkFields(), absent: "processor.watermark", doc: "Overrides processor.watermark key by key."},
 		{name: "error_handling", kind: kindBlock, fields: recordErrorFields(), absent: "processor.error_handling", doc: "Overrides processor.error_handling key by key."},
 		{name: "trigger", kind: kindAny, status: statusLater, doc: "When windows go out besides at their end."},

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 )
 
 // fingerprintVersion is the first line of the canonical text. Stored state, groups and transactional ids carry the
@@ -14,7 +16,7 @@ const fingerprintVersion = "tidemark pipeline 1\n"
 
 // Fingerprint returns 16 lower-case hexadecimal digits that stand for everything that changes results: the first 8 bytes of
 // the SHA-256 of a canonical text of topics (in any order), timestamp, key, where, map, values, windows with lateness,
-// aggregates, max_future_skew, what happens to bad records, and fire.shards. Names of topics written to, the watermark and
+// aggregates with their sketch and the versions of user-defined ones, max_future_skew, what happens to bad records, and fire.shards. Names of topics written to, the watermark and
 // everything about running are not in it: they can change while state stays. The order of windows and functions is in it,
 // since stored state is laid out by it.
 func (p *Pipeline) Fingerprint() string {
@@ -67,7 +69,34 @@ func (p *Pipeline) canonical() []byte {
 	dst = appendInt(append(dst, "max_future_skew"...), max(int64(p.Watermark.MaxFutureSkew), -1))
 	dst = append(append(append(dst, "\nbad_records "...), recordPolicy(p.Policy)...), '\n')
 	dst = appendInt(append(dst, "shards"...), int64(max(p.Shards, 1)))
-	return append(dst, '\n')
+	return p.appendFunctions(append(dst, '\n'))
+}
+
+// appendFunctions appends the lines of the sketch, where percentiles use another one than the t-digest, and of user-defined
+// functions with their versions.
+func (p *Pipeline) appendFunctions(dst []byte) []byte {
+	sketched := false
+	var own []*aggregate.Definition
+	for _, a := range p.Aggregates {
+		for _, name := range a.Functions {
+			f, err := p.Functions.Parse(name)
+			if err != nil {
+				continue // a pipeline that is not valid
+			}
+			sketched = sketched || f.Kind == aggregate.Percentile
+			if d := f.Definition(); d != nil && !slices.Contains(own, d) {
+				own = append(own, d)
+			}
+		}
+	}
+	if sketched && p.Sketch.Kind == aggregate.DDSketch {
+		dst = strconv.AppendFloat(append(dst, "sketch ddsketch "...), p.Sketch.Accuracy, 'g', -1, 64)
+		dst = append(dst, '\n')
+	}
+	for _, d := range own {
+		dst = append(appendInt(appendString(append(dst, "function"...), d.Name), int64(d.Version)), '\n')
+	}
+	return dst
 }
 
 // recordPolicy returns what a policy does to a record that can never succeed: under retry it is dead-lettered at once.

@@ -19,6 +19,7 @@ const (
 	formatGroup                    // a consumer group
 	formatServers                  // HOST:PORT, separated by commas
 	formatPath                     // a field of a record: names joined by dots
+	formatFunction                 // an aggregate function; audit knows which there are
 )
 
 // mostName is the most characters of a name, mostTopic of a topic (Kafka's own bound).
@@ -53,6 +54,7 @@ func (f format) check(s string) (message, hint string) {
 		return checkServers(s)
 	case formatPath:
 		return checkPath(s)
+	case formatFunction:
 	}
 	return "", ""
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
@@ -12,7 +13,7 @@ import (
 // Load reads a spec, strictly: an unknown or repeated key, a value out of range, a part that is missing or not built yet is a
 // problem, and all problems of the file are reported at once (Problems takes the error apart). The name is that of the file,
 // for messages. Reading is bounded in time and memory for any data; a file is at most 1 MiB.
-func Load(data []byte, name string) (*App, error) {
+func Load(data []byte, name string, with ...Option) (*App, error) {
 	root, err := readTree(data)
 	if err != nil {
 		at, ok := errors.AsType[*syntaxError](err)
@@ -22,7 +23,7 @@ func Load(data []byte, name string) (*App, error) {
 		return nil, join([]*Problem{{File: name, Line: at.line, Column: at.column, Message: at.message, Value: at.value, Hint: at.hint}})
 	}
 	c := &checker{file: name}
-	l := &loader{checker: c, written: map[string]*value{}}
+	l := &loader{checker: c, written: map[string]*value{}, options: optionsOf(with)}
 	app := l.app(c.read(language(), root, "", root.place))
 	a := &audit{file: name, written: l.written, problems: c.problems}
 	a.check(app)
@@ -32,9 +33,27 @@ func Load(data []byte, name string) (*App, error) {
 	return app, nil
 }
 
+// Option changes how a spec is read.
+type Option func(*options)
+
+type options struct{ functions *aggregate.Registry }
+
+// WithFunctions makes functions of one's own known to the spec.
+func WithFunctions(functions *aggregate.Registry) Option {
+	return func(o *options) { o.functions = functions }
+}
+
+func optionsOf(with []Option) (o options) {
+	for _, option := range with {
+		option(&o)
+	}
+	return o
+}
+
 // loader makes an App of checked values and remembers where its parts are written.
 type loader struct {
 	*checker
+	options
 	written map[string]*value // by the path of the part in the App, as audit names them
 }
 
@@ -58,6 +77,7 @@ func (l *loader) app(root *value) *App {
 	for i, p := range l.pipelines(root) {
 		app.Pipelines = append(app.Pipelines, l.pipeline(app, i, p, processor))
 	}
+	l.unusedAccuracy(app, processor.kid("aggregation", "relative_accuracy"))
 	app.defaults()
 	return app
 }
@@ -136,7 +156,7 @@ func (l *loader) errors(app *App, v *value) {
 func (l *loader) pipeline(app *App, i int, v, processor *value) Pipeline {
 	at := "pipelines[" + strconv.Itoa(i) + "]"
 	l.written[at] = v
-	p := Pipeline{App: app.Name, Name: v.kid("name").str, Shards: int(v.kid("fire", "shards").num)}
+	p := Pipeline{App: app.Name, Name: v.kid("name").str, Shards: int(v.kid("fire", "shards").num), Functions: l.functions}
 	l.written[at+".name"] = v.kid("name")
 	if !v.kid("name").set() {
 		p.Name = defaultName
@@ -149,6 +169,7 @@ func (l *loader) pipeline(app *App, i int, v, processor *value) Pipeline {
 	l.written[at+".key"] = key
 	l.values(&p, at, v.kid("values"))
 	l.aggregates(&p, at, v, processor)
+	p.Sketch = l.sketch(v.kid("aggregation"), processor.kid("aggregation"))
 	p.Windows = l.windows(at, v, processor)
 	p.Watermark = l.watermark(at, v.kid("watermark"), processor.kid("watermark"))
 	return p

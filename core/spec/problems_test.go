@@ -26,7 +26,7 @@ func inPipeline(lines ...string) string {
 }
 
 func TestProblemsSayWhereWhatAndWhatWouldBeRight(t *testing.T) {
-	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {
+	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongAggregation(), notBuilt()} {
 		for _, w := range tables {
 			t.Run(w.name, func(t *testing.T) { w.check(t) })
 		}
@@ -240,6 +240,28 @@ func wrongKafka() []wrong {
 	}
 }
 
+func wrongAggregation() []wrong {
+	pipeline := func(name, line, path, value, message, hint string) wrong {
+		return wrong{name: name, text: inPipeline("topics: [in]", line), line: 9, path: "pipelines[0]." + path, value: value, message: message, hint: hint}
+	}
+	return []wrong{
+		pipeline("unknown sketch", "aggregation: {percentile_sketch: hdr}", "aggregation.percentile_sketch", "hdr", "must be tdigest or ddsketch", ""),
+		pipeline("misspelt sketch", "aggregation: {percentile_sketch: dd_sketch}", "aggregation.percentile_sketch", "dd_sketch", "must be tdigest or ddsketch", "did you mean ddsketch?"),
+		pipeline("accuracy too small", "aggregation: {percentile_sketch: ddsketch, relative_accuracy: 0.0001}", "aggregation.relative_accuracy", "0.0001", "must be from 0.001 to 0.2", ""),
+		pipeline("accuracy in percent", "aggregation: {percentile_sketch: ddsketch, relative_accuracy: 1}", "aggregation.relative_accuracy", "1", "must be from 0.001 to 0.2", ""),
+		pipeline("accuracy that is no number", "aggregation: {percentile_sketch: ddsketch, relative_accuracy: 1%}", "aggregation.relative_accuracy", "1%", "must be a number", "0.005"),
+		pipeline("accuracy of a t-digest", "aggregation: {relative_accuracy: 0.02}", "aggregation.relative_accuracy", "0.02", "has no meaning for the t-digest", "percentile_sketch: ddsketch"),
+		pipeline("functions in the pipeline's aggregation", "aggregation: {enabled: [count]}", "aggregation.enabled", "", "unknown key", "processor.aggregation"),
+		{
+			name: "accuracy that no pipeline uses", text: "kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}\nprocessor: {aggregation: {relative_accuracy: 0.02}}\n", whole: true, line: 2,
+			path: "processor.aggregation.relative_accuracy", value: "0.02", message: "has no meaning for the t-digest", hint: "percentile_sketch: ddsketch",
+		},
+		pipeline("distinct by another name", "aggregates: [unique]", "aggregates[0]", "unique", "is not an aggregate function", "did you mean distinct?"),
+		pipeline("misspelt function", "aggregates: {value: [fisrt]}", "aggregates.value[0]", "fisrt", "is not an aggregate function", "did you mean first?"),
+		pipeline("function twice", "aggregates: {value: [last, last]}", "aggregates.value[1]", "last", "is given twice", "remove one"),
+	}
+}
+
 func notBuilt() []wrong {
 	at := func(line, path, key string) wrong {
 		return wrong{
@@ -258,8 +280,6 @@ func notBuilt() []wrong {
 		hinted(at("windows: [{type: calendar}]", "windows[0].type", "type: calendar"), "tumbling"),
 		hinted(at("key: [lower(model)]", "key[0]", `expression "lower(model)"`), "dots"),
 		hinted(at("values: {cost: tokens * 0.002}", "values.cost", `expression "tokens * 0.002"`), "dots"),
-		hinted(at("aggregates: {value: [first]}", "aggregates.value[0]", "first"), "p99"),
-		hinted(at("aggregates: [distinct]", "aggregates[0]", "distinct"), "p99"),
 		func() wrong {
 			w := at("fire: {shards: 4}", "fire.shards", "fire.shards")
 			w.value = "4"

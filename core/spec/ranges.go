@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
@@ -81,6 +82,11 @@ func (a *audit) pipelineRanges(p *Pipeline, at string, table *field, app string)
 			a.report(part, "is given twice", shown(v.Name), "remove one")
 		}
 		a.text(part, values.elem, v.Path)
+	}
+	if s := p.Sketch; s.Kind == aggregate.DDSketch {
+		if l := table.at("aggregation", "relative_accuracy").limits; !(s.Accuracy >= l.min && s.Accuracy <= l.max) {
+			a.report(at+".aggregation.relative_accuracy", fmt.Sprintf("must be from %v to %v", l.min, l.max), strconv.FormatFloat(s.Accuracy, 'g', -1, 64), "")
+		}
 	}
 	windows := table.find("windows")
 	if n := int64(len(p.Windows)); n > windows.bounds.max {

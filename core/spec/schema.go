@@ -16,14 +16,16 @@ import (
 const schemaID = "https://github.com/llm-auto-optimizer/tidemark/core/spec/schema.json"
 
 // Schema returns the JSON Schema (draft 2020-12) of a spec, made from the table that Load reads files against. What takes
-// more than one key to say (topics that collide, windows that do not fit) is left to Load.
-func Schema() []byte {
+// more than one key to say (topics that collide, windows that do not fit) is left to Load. With functions of one's own
+// (WithFunctions), their names are legal too.
+func Schema(with ...Option) []byte {
+	g := optionsOf(with).functions
 	table := language()
-	root := schemaOf(table)
+	root := schemaOf(table, g)
 	shared := map[string]any{}
 	for i := range table.fields {
 		if f := &table.fields[i]; f.shared {
-			shared[f.name] = schemaOf(f)
+			shared[f.name] = schemaOf(f, g)
 		}
 	}
 	root["$defs"] = shared
@@ -41,7 +43,7 @@ func Schema() []byte {
 }
 
 // schemaOf returns the schema of a field; of a duration, that of Go's syntax.
-func schemaOf(f *field) map[string]any {
+func schemaOf(f *field, g *aggregate.Registry) map[string]any {
 	s := map[string]any{}
 	describe(s, f)
 	if f.status != statusBuilt {
@@ -51,7 +53,7 @@ func schemaOf(f *field) map[string]any {
 	switch f.kind {
 	case kindString:
 		s["type"] = "string"
-		stringSchema(s, f)
+		stringSchema(s, f, g)
 	case kindInt, kindNumber:
 		s["type"] = "integer"
 		if f.kind == kindNumber {
@@ -59,6 +61,9 @@ func schemaOf(f *field) map[string]any {
 		}
 		if f.bounds != nil {
 			s["minimum"], s["maximum"] = f.bounds.min, f.bounds.max
+		}
+		if f.limits != nil {
+			s["minimum"], s["maximum"] = f.limits.min, f.limits.max
 		}
 	case kindBool:
 		s["type"] = "boolean"
@@ -71,13 +76,13 @@ func schemaOf(f *field) map[string]any {
 		s["minimum"], s["maximum"] = 0, 0 // the number 0 needs no unit
 	case kindList:
 		s["type"] = "array"
-		s["items"] = schemaOf(f.elem)
+		s["items"] = schemaOf(f.elem, g)
 		s["uniqueItems"] = f.unique
 		s["minItems"], s["maxItems"] = f.bounds.min, f.bounds.max
 	case kindMap:
-		mapSchema(s, f)
+		mapSchema(s, f, g)
 	case kindBlock:
-		blockSchema(s, f)
+		blockSchema(s, f, g)
 	case kindAny:
 	}
 	return s
@@ -111,7 +116,7 @@ func describe(s map[string]any, f *field) {
 	}
 }
 
-func stringSchema(s map[string]any, f *field) {
+func stringSchema(s map[string]any, f *field, g *aggregate.Registry) {
 	if len(f.enum) > 0 {
 		var members []any
 		for _, m := range append(slices.Clone(f.enum), slices.Sorted(maps.Keys(f.alias))...) {
@@ -124,25 +129,19 @@ func stringSchema(s map[string]any, f *field) {
 		return
 	}
 	maps.Copy(s, f.format.schema())
-	if len(f.later) > 0 { // the functions
-		var names []string
-		for _, n := range aggregate.Names() {
-			if n != percentileName {
-				names = append(names, n)
-			}
-		}
+	if f.format == formatFunction {
 		s["anyOf"] = []any{
-			map[string]any{"enum": append(names, percentileName)},
+			map[string]any{"enum": append(g.Names(), percentileName)},
 			map[string]any{"pattern": aggregate.PercentilePattern},
 		}
 	}
 }
 
-func mapSchema(s map[string]any, f *field) {
+func mapSchema(s map[string]any, f *field, g *aggregate.Registry) {
 	object := map[string]any{
 		"type":                 "object",
 		"propertyNames":        f.keys.schema(),
-		"additionalProperties": schemaOf(f.elem),
+		"additionalProperties": schemaOf(f.elem, g),
 		"minProperties":        f.bounds.min,
 		"maxProperties":        f.bounds.max,
 	}
@@ -150,16 +149,16 @@ func mapSchema(s map[string]any, f *field) {
 		maps.Copy(s, object)
 		return
 	}
-	s["oneOf"] = []any{object, schemaOf(f.alt)}
+	s["oneOf"] = []any{object, schemaOf(f.alt, g)}
 }
 
 // blockSchema writes the keys of a block. A block may be empty (null): that is one whose keys are commented out.
-func blockSchema(s map[string]any, f *field) {
+func blockSchema(s map[string]any, f *field, g *aggregate.Registry) {
 	properties := map[string]any{}
 	var once []any
 	for i := range f.fields {
 		k := &f.fields[i]
-		if properties[k.name] = schemaOf(k); k.shared {
+		if properties[k.name] = schemaOf(k, g); k.shared {
 			properties[k.name] = map[string]any{"$ref": "#/$defs/" + k.name}
 		}
 		if k.kind != kindDuration {
@@ -228,6 +227,7 @@ func (f format) schema() map[string]any {
 		return map[string]any{"pattern": `^[^,:/]+:[0-9]{1,5}(,[^,:/]+:[0-9]{1,5})*$`}
 	case formatPath:
 		return map[string]any{"minLength": 1, "maxLength": 256}
+	case formatFunction:
 	}
 	return nil
 }

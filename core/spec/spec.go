@@ -5,6 +5,7 @@ package spec
 import (
 	"time"
 
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
@@ -110,7 +111,7 @@ type Key struct {
 	Fields    []string // dotted paths; empty and not RecordKey: one global group
 }
 
-// Value names a number taken from each record.
+// Value names what is taken from each record: a number, or where all of its functions take them a string or a boolean.
 type Value struct {
 	Name string
 	Path string // dotted path
@@ -152,6 +153,8 @@ type Pipeline struct {
 	Values          []Value // empty: count counts records
 	Windows         []window.Definition
 	Aggregates      []Aggregates
+	Sketch          aggregate.Sketch    // of percentiles of more than 1,000 values
+	Functions       *aggregate.Registry // what the names of Aggregates mean; nil: the functions of package aggregate
 	Watermark       Watermark
 	Policy          Policy
 	SinkTopic       string

@@ -64,7 +64,7 @@ func (a *Applier) slot(part kafkaio.Partition) *slot {
 	id := SlotID(a.Pipeline, part)
 	s := a.slots[part.TopicPartition]
 	if s == nil || s.id != id {
-		s = &slot{id: id, folder: a.Pipeline.NewFolder()}
+		s = &slot{id: id, folder: a.Pipeline.NewFolder(part.TopicPartition)}
 		a.slots[part.TopicPartition] = s
 	}
 	return s

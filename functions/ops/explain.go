@@ -294,7 +294,7 @@ var errSeen = errors.New("seen")
 // been committed.
 func (l *look) blocked(ctx context.Context, p *lookPart) error {
 	to := min(p.offsets.Stable, p.status.Applied+1000)
-	f := l.pipe.NewFolder()
+	f := l.pipe.NewFolder(p.TopicPartition)
 	err := l.Log.Read(ctx, p.TopicPartition, p.status.Applied, to, func(records []event.Record, _ int64) error {
 		if len(records) == 0 {
 			return nil

@@ -32,8 +32,9 @@ type Runtime struct {
 	Cloud     *cloud.Cloud
 }
 
-// Open reads environment and spec and connects to Kafka and Redis. Logs go to w as JSON lines.
-func Open(ctx context.Context, getenv func(string) string, w io.Writer) (*Runtime, error) {
+// Open reads environment and spec and connects to Kafka and Redis. Logs go to w as JSON lines. The options are those of the spec:
+// spec.WithFunctions, in a bootstrap with aggregate functions of its own.
+func Open(ctx context.Context, getenv func(string) string, w io.Writer, with ...spec.Option) (*Runtime, error) {
 	s, err := FromEnv(getenv)
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func Open(ctx context.Context, getenv func(string) string, w io.Writer) (*Runtim
 	r := &Runtime{Settings: s, Logger: newLogger(w, s.logLevel(getenv))}
 	c := &connector{Settings: s, aws: cloud.New(getenv)}
 	c.secrets, r.Cloud = c.aws.Secrets(), c.aws
-	if r.App, err = s.loadApp(ctx, c.aws); err != nil {
+	if r.App, err = s.loadApp(ctx, c.aws, with...); err != nil {
 		return nil, err
 	}
 	if r.Pipelines, err = Compile(r.App); err != nil {

@@ -198,7 +198,7 @@ func list(v string) []string {
 }
 
 // loadApp reads the spec from its place.
-func (s Settings) loadApp(ctx context.Context, aws *cloud.Cloud) (*spec.App, error) {
+func (s Settings) loadApp(ctx context.Context, aws *cloud.Cloud, with ...spec.Option) (*spec.App, error) {
 	var data []byte
 	var err error
 	if cloud.IsSource(s.ConfigFile) {
@@ -209,5 +209,5 @@ func (s Settings) loadApp(ctx context.Context, aws *cloud.Cloud) (*spec.App, err
 	if err != nil {
 		return nil, fmt.Errorf("read the spec (%s): %w", EnvConfig, err)
 	}
-	return spec.Load(data, s.ConfigFile)
+	return spec.Load(data, s.ConfigFile, with...)
 }

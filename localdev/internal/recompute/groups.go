@@ -112,7 +112,7 @@ func (c *comparison) member(m member) error {
 func (c *comparison) latest() event.Time { return c.members[len(c.members)-1].time }
 
 func (c *comparison) hold(m member) error {
-	c.bytes += perMember + int64(8*len(m.values))
+	c.bytes += m.size()
 	if c.bytes > c.Memory/4 {
 		return fmt.Errorf("%w: %s, key %q has more than %d records in open windows at %s", ErrMemory, c.def.Name, c.key, len(c.members), m.time)
 	}
@@ -141,7 +141,7 @@ func (c *comparison) close(at event.Time) error {
 		return nil
 	}
 	for i := range c.members[:from] {
-		c.bytes -= perMember + int64(8*len(c.members[i].values))
+		c.bytes -= c.members[i].size()
 	}
 	c.members = slices.Delete(c.members, 0, from)
 	for i := range c.open {

@@ -1,10 +1,12 @@
 package recompute
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -54,6 +56,9 @@ func (j *job) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(parts, func(a, b kafkaio.Partition) int { // as the first and the last of equal times are decided
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
 	tps := make([]event.TopicPartition, len(parts))
 	for i, p := range parts {
 		tps[i] = p.TopicPartition
@@ -434,11 +439,8 @@ func (g *judge) keep(offset int64, reading *pipeline.Reading, b bounds) error {
 	for _, t := range [...]event.Time{b.final, b.lo, b.hi} {
 		g.value = binary.LittleEndian.AppendUint64(g.value, uint64(t))
 	}
-	for i, v := range reading.Values {
-		if !reading.Has[i] {
-			v = math.NaN()
-		}
-		g.value = binary.LittleEndian.AppendUint64(g.value, math.Float64bits(v))
+	for i := range reading.Values {
+		g.value = appendScalar(g.value, &reading.Values[i], reading.Has[i])
 	}
 	return g.records.add(g.key, g.value)
 }
@@ -449,7 +451,7 @@ type member struct {
 	bounds // of the fence that it was judged by
 	part   int
 	offset int64
-	values []float64 // NaN where the record has none
+	values []scalar
 }
 
 // decodeMember reads what keep has written, behind the key.
@@ -464,9 +466,19 @@ func decodeMember(key, value []byte) member {
 		*t = event.Time(binary.LittleEndian.Uint64(value))
 		value = value[8:]
 	}
-	m.values = make([]float64, len(value)/8)
-	for i := range m.values {
-		m.values[i] = math.Float64frombits(binary.LittleEndian.Uint64(value[8*i:]))
+	for len(value) > 0 {
+		var v scalar
+		v, value = cutScalar(value)
+		m.values = append(m.values, v)
 	}
 	return m
+}
+
+// size is about what the member takes in memory.
+func (m *member) size() int64 {
+	n := int64(perMember)
+	for i := range m.values {
+		n += perScalar + int64(len(m.values[i].text))
+	}
+	return n
 }

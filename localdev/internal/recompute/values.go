@@ -25,6 +25,10 @@ const (
 type batch struct {
 	sorted []float64
 	n      int64 // of values; of records where the pipeline has none
+	sketch aggregate.Sketch
+
+	scalars []scalar // the values in the order of time, partition and offset, and where they were
+	at      []aggregate.Position
 
 	total     *big.Float // nil until it is asked for
 	magnitude float64    // sum of the absolute values
@@ -99,6 +103,15 @@ func (b *batch) rank(got, p float64) bool {
 	return float64(below-1)/n-rankError <= p/100 && p/100 <= float64(upTo+1)/n+rankError
 }
 
+// near reports whether a value is within the relative accuracy of a percentile: of the two values that it lies between. The
+// smallest magnitudes may be off by a trillionth of the largest.
+func (b *batch) near(got, p float64) bool {
+	at := p / 100 * float64(b.n-1)
+	lo, hi := b.sorted[int(at)], b.sorted[min(int(math.Ceil(at)), len(b.sorted)-1)]
+	largest := max(math.Abs(b.sorted[0]), math.Abs(b.sorted[len(b.sorted)-1]))
+	return math.Abs(got-b.percentile(p)) <= b.sketch.Accuracy*max(math.Abs(lo), math.Abs(hi))*(1+relative)+1e-12*largest
+}
+
 // check compares one published result with the function computed over the batch. It returns what the result should be, and whether
 // it is. got is nil where null was published.
 func (b *batch) check(f aggregate.Function, got *float64) (want string, ok bool) {
@@ -117,6 +130,8 @@ func (b *batch) check(f aggregate.Function, got *float64) (want string, ok bool)
 	switch {
 	case got == nil:
 		return want, math.Abs(v) > math.MaxFloat64/2 && slack > 0 // an overflow on the way
+	case f.Kind == aggregate.Percentile && b.n > exactUpTo && b.sketch.Kind == aggregate.DDSketch:
+		return fmt.Sprintf("%s within %v", want, b.sketch.Accuracy), b.near(*got, f.P)
 	case f.Kind == aggregate.Percentile && b.n > exactUpTo:
 		return want + " within 1% of rank", b.rank(*got, f.P)
 	}
@@ -160,6 +175,7 @@ func (b *batch) compute(f aggregate.Function) (v, slack float64) {
 		return moment(n-1, true)
 	case aggregate.Percentile:
 		return b.percentile(f.P), 0
+	case aggregate.First, aggregate.Last, aggregate.Distinct, aggregate.UserDefined: // see checkScalars
 	}
 	return math.NaN(), 0
 }
@@ -168,10 +184,11 @@ func (b *batch) compute(f aggregate.Function) (v, slack float64) {
 type query struct {
 	names     []string // of values; one empty name where the pipeline has none
 	functions [][]aggregate.Function
+	sketch    aggregate.Sketch
 }
 
 func newQuery(p *spec.Pipeline) (query, error) {
-	var q query
+	q := query{sketch: p.Sketch}
 	for _, v := range p.Values {
 		q.names = append(q.names, v.Name)
 	}
@@ -185,7 +202,7 @@ func newQuery(p *spec.Pipeline) (query, error) {
 			i = 0
 		}
 		for _, name := range a.Functions {
-			f, err := aggregate.Parse(name)
+			f, err := p.Functions.Parse(name)
 			if err != nil || i < 0 {
 				return q, fmt.Errorf("aggregates of value %q: %w", a.Value, err)
 			}
@@ -213,6 +230,7 @@ func (q *query) differences(members []member, results []byte) []Value {
 	var out []Value
 	for i, name := range q.names {
 		b := batchOf(members, i)
+		b.sketch = q.sketch
 		for _, f := range q.functions[i] {
 			raw, there := maps[i][f.Name()]
 			text := string(raw)
@@ -227,7 +245,15 @@ func (q *query) differences(members []member, results []byte) []Value {
 				}
 				got = &v
 			}
-			if want, ok := b.check(f, got); !ok || !there {
+			want, ok := "", false
+			switch f.Kind {
+			case aggregate.First, aggregate.Last, aggregate.Distinct, aggregate.UserDefined:
+				want, ok = b.checkScalars(f, text)
+			case aggregate.Count, aggregate.Sum, aggregate.Average, aggregate.Min, aggregate.Max, aggregate.Variance, aggregate.Stddev,
+				aggregate.VarianceSample, aggregate.StddevSample, aggregate.Percentile:
+				want, ok = b.check(f, got)
+			}
+			if !ok || !there {
 				out = append(out, Value{strings.TrimPrefix(name+"."+f.Name(), "."), text, want})
 			}
 		}
@@ -243,8 +269,10 @@ func batchOf(members []member, value int) *batch {
 			b.n++
 			continue
 		}
-		if v := members[i].values[value]; !math.IsNaN(v) {
-			b.sorted = append(b.sorted, v+0) // -0 is 0
+		if v := members[i].values[value]; v.kind != 0 {
+			b.sorted = append(b.sorted, v.number+0) // -0 is 0
+			b.scalars = append(b.scalars, v)
+			b.at = append(b.at, aggregate.Position{Time: members[i].time, Partition: int32(members[i].part), Offset: members[i].offset})
 		}
 	}
 	if len(b.sorted) > 0 {

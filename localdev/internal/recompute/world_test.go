@@ -70,7 +70,7 @@ pipelines:
     key: [k]
     values: {v: v, w: w}
     windows: [{name: w, type: tumbling, size: 1s}]
-    aggregates: {v: [count, sum, average, min, max, variance, stddev, variance_sample, stddev_sample, p0, p50, p99.9], w: [count, sum, max]}
+    aggregates: {v: [count, sum, average, min, max, variance, stddev, variance_sample, stddev_sample, p0, p50, p99.9, first], w: [count, first, last, distinct]}
 `
 
 func load(t *testing.T, yaml string) *spec.App {

@@ -75,7 +75,7 @@ func TestASpecCanReadEveryEvent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f := p.NewFolder()
+			f := p.NewFolder(event.TopicPartition{})
 			f.Begin(pipeline.Chunk{Fence: event.MinTime})
 			start := event.Time(1_735_689_600_000)
 			for i, m := range draw(t, a, sample.Options{Seed: 1, Keys: 30, Disorder: time.Second, Late: .05, Start: start, Step: 100}, 1000) {
