@@ -9,14 +9,14 @@ import (
 	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 )
 
-// aggregateNames returns the vectors' names of results, with our functions. first and last, by time, are not aggregates of the
-// project; definitions are documentation.
+// aggregateNames returns the vectors' names of results, with our functions. definitions are documentation.
 func aggregateNames() map[string]string {
 	return map[string]string{
 		"count": "count", "sum": "sum", "min": "min", "max": "max", "avg": "average", "var_pop": "variance", "stddev_pop": "stddev",
-		"var_samp": "variance_sample", "stddev_samp": "stddev_sample",
+		"var_samp": "variance_sample", "stddev_samp": "stddev_sample", "first": "first", "last": "last",
 	}
 }
 
@@ -94,12 +94,13 @@ func percentage(t *testing.T, q string) string {
 	return strconv.FormatFloat(math.Round(f*1e8)/1e6, 'f', -1, 64)
 }
 
-// row returns the row of the values, and how many were refused because they are not finite, as the fold refuses them.
-func (a aggregation) row(t *testing.T, values []any) (r *aggregate.Row, rejected int) {
+// row returns the row of the values, and how many were refused because they are not finite, as the fold refuses them. Values
+// without times are at one time; then their places in the list decide which is the first.
+func (a aggregation) row(t *testing.T, values []any, times ...int64) (r *aggregate.Row, rejected int) {
 	t.Helper()
 	r = &aggregate.Row{}
 	a.Reset(r)
-	for _, v := range values {
+	for i, v := range values {
 		n, ok := v.(json.Number)
 		if !ok { // NaN and infinities are strings
 			rejected++
@@ -109,8 +110,12 @@ func (a aggregation) row(t *testing.T, values []any) (r *aggregate.Row, rejected
 		if err != nil {
 			t.Fatal(err)
 		}
+		at := aggregate.Position{Offset: int64(i)}
+		if len(times) > 0 {
+			at.Time = event.Time(times[i])
+		}
 		a.AddRecord(r)
-		a.Add(r, 0, f)
+		a.AddInput(r, 0, &aggregate.Input{Kind: aggregate.InputNumber, Number: f, Text: []byte(n), At: at})
 	}
 	return r, rejected
 }
@@ -128,11 +133,11 @@ func (a aggregation) reload(t *testing.T, r *aggregate.Row) *aggregate.Row {
 
 // results returns what the row says, with the vectors' names.
 func (a aggregation) results(r *aggregate.Row) map[string]any {
-	of := func(f aggregate.Function) any {
-		if v, ok := a.Result(r, 0, f); ok {
-			return v
+	of := func(f aggregate.Function) (v any) {
+		if json.Unmarshal(a.AppendResult(nil, r, 0, f), &v) != nil {
+			return "no JSON"
 		}
-		return nil
+		return v
 	}
 	out := map[string]any{}
 	for name, f := range a.functions {
@@ -166,7 +171,7 @@ func (a aggregation) checkResults(t *testing.T, v *Vector, r *aggregate.Row, rej
 func runAggregate(t *testing.T, v Vector) {
 	t.Helper()
 	a := aggregationOf(t, &v)
-	r, rejected := a.row(t, v.Values)
+	r, rejected := a.row(t, v.Values, v.Timestamps...)
 	if !v.Roundtrip {
 		a.checkResults(t, &v, r, rejected)
 	}

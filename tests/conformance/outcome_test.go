@@ -87,7 +87,7 @@ func (v *Vector) paneAsOutcome(at int, r *rig.Result) (any, error) {
 	out := map[string]any{"at": at, "key": r.Key, "start_ms": int64(r.Window.StartMS), "end_ms": int64(r.Window.EndMS), "pane": r.Pane.Timing}
 	for theirs, ours := range map[string]string{
 		"count": "count", "sum": "sum", "avg": "average", "min": "min", "max": "max", "var_pop": "variance", "stddev_pop": "stddev",
-		"var_samp": "variance_sample", "stddev_samp": "stddev_sample",
+		"var_samp": "variance_sample", "stddev_samp": "stddev_sample", "first": "first", "last": "last",
 	} {
 		value, ok := r.Results[ours]
 		if !ok {
@@ -107,9 +107,9 @@ func (v *Vector) paneAsOutcome(at int, r *rig.Result) (any, error) {
 
 func quantileName(q float64) string { return strconv.FormatFloat(q, 'g', -1, 64) }
 
-// notOffered are the members of a pane that results do not have: the number of a pane within its window, the panes that it
-// takes the place of, and the first and the last value. Everything else of such a pane is compared.
-func notOffered() []string { return []string{"pane_index", "supersedes", "retracts", "first", "last"} }
+// notOffered are the members of a pane that results do not have: the number of a pane within its window, and the panes that it
+// takes the place of. Everything else of such a pane is compared.
+func notOffered() []string { return []string{"pane_index", "supersedes", "retracts"} }
 
 // pattern is what is compared of a vector's expectations.
 func (v *Vector) pattern(batched bool) (map[string]any, error) {

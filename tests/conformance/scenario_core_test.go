@@ -41,8 +41,8 @@ type corePartition struct {
 
 func newCore(_ *spec.App, pipe *pipeline.Pipeline, partitions int32, now event.Time) (engine, error) {
 	e := &coreEngine{pipe: pipe, w: event.MinTime}
-	for range partitions {
-		e.parts = append(e.parts, &corePartition{folder: pipe.NewFolder(), maxTime: event.MinTime, lastRecordAt: now})
+	for i := range partitions {
+		e.parts = append(e.parts, &corePartition{folder: pipe.NewFolder(event.TopicPartition{Topic: sourceTopic, Partition: i}), maxTime: event.MinTime, lastRecordAt: now})
 	}
 	return e, nil
 }

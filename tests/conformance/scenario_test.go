@@ -116,7 +116,7 @@ pipelines:
     timestamp: {field: ts, unit: ms}
     values: {value: value}
     windows: [{name: w, type: tumbling, size: 1s}]
-    aggregates: {value: [count, sum, average, min, max, variance, stddev, variance_sample, stddev_sample]}
+    aggregates: {value: [count, sum, average, min, max, variance, stddev, variance_sample, stddev_sample, first, last]}
 `), "scenario.yaml")
 	if err != nil {
 		return nil, err
@@ -146,26 +146,24 @@ func percentile(q float64) string {
 	return "p" + strconv.FormatFloat(math.Round(q*1e10)/1e8, 'f', -1, 64)
 }
 
-// partitions numbers the partitions of a vector from 0: those known from the start first, then by appearance.
+// partitions numbers the partitions of a vector from 0, in their order: among records of one time it decides which is the first.
 func (v *Vector) partitions() map[int32]int32 {
-	at := map[int32]int32{}
-	add := func(p int32) {
-		if _, ok := at[p]; !ok {
-			at[p] = int32(len(at))
-		}
-	}
+	var all []int32
 	if v.Spec.Watermark != nil && v.Spec.Watermark.Mode == modeBounded {
-		for _, p := range v.Spec.Watermark.Partitions {
-			add(p)
-		}
+		all = append(all, v.Spec.Watermark.Partitions...)
 	}
 	for i := range v.Events {
 		if v.Events[i].Time != nil {
-			add(v.Events[i].Partition)
+			all = append(all, v.Events[i].Partition)
 		}
 	}
-	if len(at) == 0 {
-		add(0)
+	if len(all) == 0 {
+		all = []int32{0}
+	}
+	slices.Sort(all)
+	at := map[int32]int32{}
+	for i, p := range slices.Compact(all) {
+		at[p] = int32(i)
 	}
 	return at
 }

@@ -137,6 +137,10 @@ func TestArrangementOfRecordsChangesNothing(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
+			for _, r := range results { // of equal times partition and offset decide, which each arrangement has otherwise
+				delete(r.Results, "first")
+				delete(r.Results, "last")
+			}
 			late := s.lateContents()
 			if i == 0 {
 				first, firstLate = results, late

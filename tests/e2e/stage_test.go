@@ -99,7 +99,7 @@ pipelines:
     timestamp: {field: ts, unit: ms}
     values: {value: value}
     windows: [{name: w, type: tumbling, size: 1s}]
-    aggregates: {value: [count, sum, average, min, max, variance, stddev, p50, p95, p99]}
+    aggregates: {value: [count, sum, average, min, max, variance, stddev, p50, p95, p99, first, last, distinct]}
 `), "properties.yaml")
 	if err != nil {
 		return nil, err

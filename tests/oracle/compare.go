@@ -48,9 +48,10 @@ func Problems(want []Pane, got []rig.Result, lateSessions bool) []string {
 
 func differences(p Pane, r rig.Result) []string {
 	n, sum, variance := Moments(p.Values)
+	first, last := Edges(p.Events)
 	want := map[string]float64{
 		"count": float64(n), "sum": sum, "average": sum / float64(n), "min": slices.Min(p.Values), "max": slices.Max(p.Values),
-		"variance": variance, "stddev": math.Sqrt(variance),
+		"variance": variance, "stddev": math.Sqrt(variance), "first": first, "last": last, "distinct": float64(Distinct(p.Values)),
 		"p50": Quantile(p.Values, .5), "p95": Quantile(p.Values, .95), "p99": Quantile(p.Values, .99),
 	}
 	var out []string
@@ -61,6 +62,13 @@ func differences(p Pane, r rig.Result) []string {
 			continue
 		}
 		switch name {
+		case "distinct":
+			if w > 1024 { // then it is an estimate; five times the standard error
+				if math.Abs(f/w-1) > 5*.0081 {
+					out = append(out, fmt.Sprintf("%s: %s is %v, far from %v", p.ID(), name, f, w))
+				}
+				continue
+			}
 		case "p50", "p95", "p99":
 			if n > 1000 {
 				if rank := rankError(p.Values, f, name); rank > .01 {

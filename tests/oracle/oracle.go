@@ -102,6 +102,7 @@ type Pane struct {
 	End    event.Time
 	Key    string
 	Values []float64 // in no particular order
+	Events []Event   // whose values they are
 }
 
 // ID orders and identifies panes.
@@ -135,7 +136,7 @@ func Compute(defs []window.Definition, events []Event, fence func(Event) event.T
 					groups[p.ID()] = &p
 				}
 				g := groups[p.ID()]
-				g.Values = append(g.Values, e.Value)
+				g.Values, g.Events = append(g.Values, e.Value), append(g.Events, e)
 			}
 		}
 		if in && !taken {
@@ -190,10 +191,10 @@ func sessions(d *window.Definition, events []Event) []Pane {
 		}
 		if n := len(out) - 1; i > 0 && events[i-1].Key == e.Key && e.Time.Sub(events[i-1].Time) < d.Gap && out[n].End <= cut && (d.Max == 0 || e.Time < out[n].End) {
 			out[n].End = end
-			out[n].Values = append(out[n].Values, e.Value)
+			out[n].Values, out[n].Events = append(out[n].Values, e.Value), append(out[n].Events, e)
 			continue
 		}
-		out = append(out, Pane{Window: d.Name, Start: e.Time, End: end, Key: e.Key, Values: []float64{e.Value}})
+		out = append(out, Pane{Window: d.Name, Start: e.Time, End: end, Key: e.Key, Values: []float64{e.Value}, Events: []Event{e}})
 	}
 	return out
 }
@@ -207,6 +208,19 @@ func Quantile(values []float64, q float64) float64 {
 		return v[len(v)-1]
 	}
 	return v[i] + (h-float64(i))*(v[i+1]-v[i])
+}
+
+// Edges are the first and the last value by event time, topic, partition and offset.
+func Edges(events []Event) (first, last float64) {
+	byPlace := func(a, b Event) int {
+		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	}
+	return slices.MinFunc(events, byPlace).Value, slices.MaxFunc(events, byPlace).Value
+}
+
+// Distinct is the number of distinct values.
+func Distinct(values []float64) int {
+	return len(slices.Compact(slices.Sorted(slices.Values(values))))
 }
 
 // Moments are count, sum and population variance, computed in two passes.

@@ -120,7 +120,7 @@ pipelines:
     timestamp: {field: t, unit: ms}
     values: {v: v}
     windows: [{name: w, type: tumbling, size: 1s}]
-    aggregates: {v: [count, sum, min, max]}
+    aggregates: {v: [count, sum, min, max, first, last, distinct]}
     error_handling: {dead_letter_topic: dead%d}
     sink: {topic: results%d}
     late: {topic: late%d}
