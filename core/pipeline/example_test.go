@@ -32,7 +32,7 @@ func Example() {
 	}
 
 	var kept []delta.Delta
-	folder := p.NewFolder()
+	folder := p.NewFolder(event.TopicPartition{Topic: "orders"})
 	for i, batch := range [][]string{
 		{`{"at":10,"country":"fr","cents":500}`, `{"at":65,"country":"fr","cents":100}`},
 		{`{"at":59,"country":"fr","cents":700}`, `{"at":20,"country":"de","cents":250}`, `no order`},
