@@ -134,6 +134,9 @@ func (l *poller) poll(ctx context.Context) {
 // enqueue takes the records of one partition that pass the filters. The lock is held.
 func (l *poller) enqueue(p *partition, f kgo.FetchTopicPartition, now time.Time) Polled {
 	out := Polled{TopicPartition: p.TopicPartition, Poller: l.number, Records: len(f.Records), End: f.HighWatermark, At: now}
+	if p.read < 0 {
+		p.committed = f.Records[0].Offset // where it begins: nothing is done yet
+	}
 	for _, r := range f.Records {
 		p.read = r.Offset + 1
 		if l.filters.Any() && !l.filters.Pass(r.Value) {
