@@ -50,8 +50,8 @@ func retries() []behaviour {
 			for i, c := range calls {
 				same(t, fmt.Sprintf("try %d", i+1), map[int32][]int64{0: upTo(0, 5), 1: upTo(0, 5)}, c.offsets)
 			}
-			for i, least := range []time.Duration{20, 40, 80} {
-				if pause := calls[i+1].at.Sub(calls[i].at); pause < least*time.Millisecond {
+			for i, least := range []int{20, 40, 80} {
+				if pause := calls[i+1].at.Sub(calls[i].at); pause < time.Duration(least)*time.Millisecond {
 					t.Errorf("pause %d: %s", i+1, pause)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 )
 
 func TestConformanceOnKafka(t *testing.T) {
+	t.Parallel()
 	addrs := servers.Brokers(t)
 	for _, b := range behaviours() {
 		t.Run(b.name, func(t *testing.T) {

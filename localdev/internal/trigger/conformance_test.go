@@ -28,12 +28,13 @@ type behaviour struct {
 }
 
 // behaviours are all that the emulator is held to, on a fake cluster by every run of the tests and on a real one with the tag
-// servers. localdev/DESIGN.md lists them.
+// servers. localdev/DESIGN.md lists them, which a test looks at.
 func behaviours() []behaviour {
 	return slices.Concat(batching(), positions(), groups(), retries(), partialAnswers(), destinations(), filtering(), payloads())
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	for _, b := range behaviours() {
 		if b.real {
 			continue
@@ -87,7 +88,7 @@ func batching() []behaviour {
 			for range 12 { // 800 kB are 1.07 MB of base64
 				s.publish(t, &kgo.Record{Value: []byte(strings.Repeat("x", 800_000))})
 			}
-			f, _ := s.run(t, trigger.Options{BatchSize: 10_000, Window: 5 * time.Second, Hooks: trigger.Hooks{Sent: sent.add}})
+			f, _ := s.run(t, trigger.Options{BatchSize: 10_000, Window: time.Second, Hooks: trigger.Hooks{Sent: sent.add}})
 			calls := f.await(t, 2)
 			same(t, "first batch", upTo(0, 5), calls[0].offsets[0])
 			same(t, "second batch", upTo(5, 10), calls[1].offsets[0])

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
@@ -85,7 +83,6 @@ type function struct {
 	mu       sync.Mutex
 	got      map[int32][]int64 // offsets that were applied, in order
 	calls    int
-	largest  int // bytes of a payload
 	fail     func(call int, p int32, offset int64) bool
 	refuse   func(call int) error
 	decoder  esm.Decoder
@@ -96,7 +93,6 @@ func (f *function) invoke(_ context.Context, payload []byte) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
-	f.largest = max(f.largest, len(payload))
 	if f.refuse != nil {
 		if err := f.refuse(f.calls); err != nil {
 			return nil, err
@@ -202,77 +198,6 @@ func TestFailedRecordsAreDeliveredAgain(t *testing.T) {
 	f.check(t, map[int32][]int64{0: ascending(300), 1: ascending(300)})
 }
 
-// A record that never succeeds blocks its partition, and no other.
-func TestABlockedPartitionHoldsUpNoOther(t *testing.T) {
-	b := newBroker(t, 2)
-	b.produce(t, 0, 0, 50)
-	f := &function{fail: func(_ int, p int32, offset int64) bool { return p == 0 && offset == 7 }}
-	stop := b.start(t, f, trigger.Options{BatchSize: 20})
-	b.committed(t, map[int32]int64{0: 7})
-	for i := range 5 {
-		b.produce(t, 1, i*100, 100)
-		b.produce(t, 0, 50+i*100, 100)
-		b.committed(t, map[int32]int64{0: 7, 1: int64(i+1) * 100})
-	}
-	f.mu.Lock()
-	f.fail = nil // somebody has mended it
-	f.mu.Unlock()
-	b.committed(t, map[int32]int64{0: 550, 1: 500})
-	stop()
-	f.check(t, map[int32][]int64{0: ascending(550), 1: ascending(500)})
-}
-
-func TestPayloadsStayBelowTheLimit(t *testing.T) {
-	b := newBroker(t, 1)
-	big := strings.Repeat("x", 900_000)
-	var messages []kafkaio.Message
-	for range 30 {
-		messages = append(messages, kafkaio.Message{Topic: "in", Partition: 0, Value: []byte(big), Timestamp: 1})
-	}
-	if err := b.client.Produce(t.Context(), messages); err != nil {
-		t.Fatal(err)
-	}
-	f := &function{}
-	stop := b.start(t, f, trigger.Options{BatchSize: 500})
-	b.committed(t, map[int32]int64{0: 30})
-	stop()
-	f.check(t, map[int32][]int64{0: ascending(30)})
-	if f.largest > esm.MaxPayload || f.largest < esm.MaxPayload/2 {
-		t.Errorf("largest payload has %d bytes, want about %d", f.largest, esm.MaxPayload)
-	}
-}
-
-func TestALaterTriggerGoesOnWhereTheFirstEnded(t *testing.T) {
-	b := newBroker(t, 1)
-	b.produce(t, 0, 0, 100)
-	f := &function{}
-	stop := b.start(t, f, trigger.Options{BatchSize: 30})
-	b.committed(t, map[int32]int64{0: 100})
-	stop()
-	b.produce(t, 0, 100, 50)
-	stop = b.start(t, f, trigger.Options{BatchSize: 30})
-	b.committed(t, map[int32]int64{0: 150})
-	stop()
-	f.check(t, map[int32][]int64{0: ascending(150)})
-}
-
-// What is published between the start and the first fetch is delivered, and what was there before is not.
-func TestFromEndBeginsAtTheStart(t *testing.T) {
-	b := newBroker(t, 1)
-	b.produce(t, 0, 0, 10)
-	f := &function{}
-	stop := b.start(t, f, trigger.Options{BatchSize: 30, Start: trigger.Latest})
-	b.committed(t, map[int32]int64{0: 10})
-	b.produce(t, 0, 10, 5)
-	b.committed(t, map[int32]int64{0: 15})
-	stop()
-	f.check(t, map[int32][]int64{0: ascending(15)[10:]})
-	// The group has an offset now: a second start does not skip.
-	b.produce(t, 0, 15, 5)
-	b.start(t, f, trigger.Options{BatchSize: 30, Start: trigger.Latest})
-	b.committed(t, map[int32]int64{0: 20})
-}
-
 // An invocation under way is finished when the trigger ends, and what it applied is committed.
 func TestTheEndWaitsForTheInvocation(t *testing.T) {
 	b := newBroker(t, 1)
@@ -292,57 +217,4 @@ func TestTheEndWaitsForTheInvocation(t *testing.T) {
 	close(leave)
 	<-ended
 	b.committed(t, map[int32]int64{0: 10})
-}
-
-func TestNullAndHeadersReachTheFunction(t *testing.T) {
-	b := newBroker(t, 1)
-	if err := b.client.Produce(t.Context(), []kafkaio.Message{
-		{Topic: "in", Partition: 0, Timestamp: 7, Headers: []event.Header{{Key: "h", Value: []byte{0xff}}}},
-		{Topic: "in", Partition: 0, Timestamp: 8, Key: []byte{}, Value: []byte{}},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	var got []event.Record
-	var d esm.Decoder
-	f := &function{}
-	handed := make(chan struct{})
-	o := trigger.Options{BatchSize: 10, PartialFailures: true}
-	o.Brokers, o.Group, o.Topics, o.Logger = b.addrs, "g", []string{"in"}, slog.New(slog.DiscardHandler)
-	o.Invoke = func(ctx context.Context, payload []byte) ([]byte, error) {
-		ev, err := d.Decode(payload)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range ev.Batches[0].Records {
-			got = append(got, kafkaio.CloneRecord(r))
-		}
-		if len(got) == 2 {
-			close(handed)
-		}
-		return f.invoke(ctx, payload)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- trigger.Run(ctx, o) }()
-	select {
-	case <-handed:
-	case <-time.After(patience):
-		t.Fatal("nothing was delivered")
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	want := []event.Record{
-		{Offset: 0, Timestamp: 7, Headers: []event.Header{{Key: "h", Value: []byte{0xff}}}},
-		{Offset: 1, Timestamp: 8, Key: []byte{}, Value: []byte{}},
-	}
-	for i := range got {
-		if len(got[i].Headers) == 0 {
-			got[i].Headers = nil
-		}
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("(-want +got)\n%s", d)
-	}
 }
