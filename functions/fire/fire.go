@@ -100,7 +100,8 @@ type Report struct {
 	Panes     int
 	Late      int
 	Dead      int
-	Quiet     bool // nothing is open, due or lagging
+	Reasons   map[event.Reason]int // of Dead: nil where there are none
+	Quiet     bool                 // nothing is open, due or lagging
 	Err       error
 
 	At          event.Time      // when the newest committed plan was made

@@ -15,7 +15,7 @@ import (
 
 // sideOutputs publishes what the outbox refers to: late records first, then dead letters, each by topic, partition and offset.
 func (r *runner) sideOutputs(ctx context.Context, parts []*partition, plan int64, now event.Time, rep *Report, out *pages) error {
-	rep.Late, rep.Dead = 0, 0
+	rep.Late, rep.Dead, rep.Reasons = 0, 0, nil
 	sorted := slices.Clone(parts)
 	slices.SortFunc(sorted, func(a, b *partition) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.TopicPartition.Partition, b.TopicPartition.Partition))
@@ -32,6 +32,12 @@ func (r *runner) sideOutputs(ctx context.Context, parts []*partition, plan int64
 				rep.Late += len(entries)
 			} else {
 				rep.Dead += len(entries)
+				for i := range entries {
+					if rep.Reasons == nil {
+						rep.Reasons = map[event.Reason]int{}
+					}
+					rep.Reasons[entries[i].Reason]++
+				}
 			}
 			err := r.eachRecord(ctx, p, entries, func(e pipeline.OutboxEntry, rec *event.Record) error {
 				return out.add(ctx, r.sideMessage(p, e, rec, plan, now))

@@ -131,7 +131,7 @@ func (r *run) start(ctx context.Context) (err error) {
 	r.schedule.takeOver = r.TakeOver
 	r.fire = fire.New(fire.Deps{
 		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Publisher: r.publisher, Clock: settings.Now, Logger: r.Logger, Tick: r.Tick,
-		OnTick: func(reports []fire.Report) { r.board.Reports(reports); r.schedule.looked() },
+		OnTick: func(reports []fire.Report) { r.board.Reports(reports); r.Terminal.Plans(reports); r.schedule.looked() },
 	})
 	r.schedule.handler = r.fire
 	if r.tail, err = newTail(ctx, r.kafka, r.App, r.show); err != nil {
@@ -347,6 +347,7 @@ func (r *run) flush(ctx context.Context, ends map[event.TopicPartition]int64) ([
 		reports := r.fire.Flush(ctx, ends)
 		if r.deployed == nil { // else what is published is counted
 			r.board.Reports(reports)
+			r.Terminal.Plans(reports)
 		}
 		var errs []error
 		for _, rep := range reports {

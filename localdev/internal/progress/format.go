@@ -2,15 +2,19 @@ package progress
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 )
 
@@ -38,6 +42,21 @@ func HeldBy(text string) string {
 		return before + " behind the furthest)"
 	}
 	return text
+}
+
+// reasons writes why records went to the dead letter topic, the most frequent reason first; nothing where there is none.
+func reasons(dead map[event.Reason]int64) string {
+	if len(dead) == 0 {
+		return ""
+	}
+	order := slices.SortedFunc(maps.Keys(dead), func(a, b event.Reason) int {
+		return cmp.Or(cmp.Compare(dead[b], dead[a]), cmp.Compare(a, b))
+	})
+	text := make([]string, len(order))
+	for i, r := range order {
+		text[i] = fmt.Sprintf("%s %d", r, dead[r])
+	}
+	return " (" + strings.Join(text, ", ") + ")"
 }
 
 // slowest returns the pipeline to look at: one with an error, else the one whose watermark is lowest.

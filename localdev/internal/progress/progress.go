@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/functions/fire"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 )
 
@@ -43,7 +44,8 @@ type Terminal struct {
 	last   time.Time // when a plain status line was printed
 	shown  int       // results printed since the last tick
 	hidden int       // results not printed since then
-	err    error     // of writing to Out
+	dead   map[event.Reason]int64
+	err    error // of writing to Out
 }
 
 // New returns a Terminal.
@@ -96,6 +98,23 @@ func (t *Terminal) Result(tp event.TopicPartition, offset int64, value []byte) {
 	t.above(func() { t.print(append(appendResult(nil, value), '\n')) })
 }
 
+// Plans takes what one look of fire came to: why records went to the dead letter topic.
+func (t *Terminal) Plans(reports []fire.Report) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range reports {
+		if !reports[i].Made {
+			continue
+		}
+		for reason, n := range reports[i].Reasons {
+			if t.dead == nil {
+				t.dead = map[event.Reason]int64{}
+			}
+			t.dead[reason] += int64(n)
+		}
+	}
+}
+
 // Tick shows how far the run is. Call it about once a second.
 func (t *Terminal) Tick(s console.Snapshot) {
 	t.mu.Lock()
@@ -108,7 +127,7 @@ func (t *Terminal) Tick(s console.Snapshot) {
 		return
 	}
 	t.flushHidden()
-	t.line = statusLine(s)
+	t.line = statusLine(s) + reasons(t.dead)
 	if t.Width() > 0 {
 		t.above(func() {})
 		return
@@ -134,13 +153,17 @@ func (t *Terminal) Summary(s console.Snapshot, closed []Closed) error {
 		t.object(struct {
 			Type string `json:"type"`
 			console.Snapshot
-			Closed []Closed `json:"closed,omitempty"`
-		}{"summary", withoutResults(s), closed})
+			Reasons map[event.Reason]int64 `json:"dead_letter_reasons,omitempty"`
+			Closed  []Closed               `json:"closed,omitempty"`
+		}{"summary", withoutResults(s), t.dead, closed})
 		return t.err
 	}
 	t.flushHidden()
 	t.clear()
 	t.line = ""
+	if len(t.dead) > 0 {
+		t.print([]byte("dead letters: " + strings.Trim(reasons(t.dead), " ()") + "\n"))
+	}
 	var marks []string
 	for _, p := range s.Pipelines {
 		marks = append(marks, p.Name+" "+p.Watermark)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/functions/fire"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 )
@@ -133,6 +134,20 @@ func TestResultLines(t *testing.T) {
 		if got := strings.TrimSuffix(s.out.String(), "\n"); !strings.HasSuffix(got, c.want) {
 			t.Errorf("got %q, want it to end in %q", got, c.want)
 		}
+	}
+}
+
+func TestReasonsOfDeadLettersAreTold(t *testing.T) {
+	s := newScreen(400, false)
+	s.Plans([]fire.Report{{Made: true, Reasons: map[event.Reason]int{event.ReasonDecode: 2}}, {Reasons: map[event.Reason]int{event.ReasonKeyMissing: 9}}})
+	s.Plans([]fire.Report{{Made: true, Reasons: map[event.Reason]int{event.ReasonValueType: 3, event.ReasonDecode: 1, event.ReasonTooLarge: 1}}})
+	const want = "(decode 3, value_type 3, too_large 1)"
+	s.Tick(snapshot())
+	if !strings.HasSuffix(s.err.String(), "dead 0 "+want) {
+		t.Errorf("status line %q", s.err.String())
+	}
+	if err := s.Summary(snapshot(), nil); err != nil || !strings.Contains(s.out.String(), "dead letters: "+strings.Trim(want, "()")+"\n") {
+		t.Errorf("summary %q, %v", s.out.String(), err)
 	}
 }
 
