@@ -75,7 +75,7 @@ func BenchmarkFire(b *testing.B) {
 	w := event.Time(1_700_000_000_000).Add(600_000)
 	b.ReportAllocs()
 	for b.Loop() {
-		f := p.NewFiring(1, 0, event.MinTime, w, []Prefix{{Upto: n * 500, Refs: refs}})
+		f := p.NewFiring(Turn{Plan: 1, At: 0, Prev: event.MinTime, W: w}, []Prefix{{Upto: n * 500, Refs: refs}})
 		need := f.Needs(0)
 		if err := f.Feed(0, need, s.read(need)); err != nil {
 			b.Fatal(err)

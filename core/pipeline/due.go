@@ -8,9 +8,11 @@ import (
 
 // SlotStatus is what is known of a partition's state without reading it.
 type SlotStatus struct {
-	Since   int64 // o_p(n-1)
-	MaxTime event.Time
-	Slices  []delta.SliceInfo
+	Since int64 // o_p(n-1)
+	// EarlySince is where the log was when open windows went out last by time; 0: never.
+	EarlySince int64
+	MaxTime    event.Time
+	Slices     []delta.SliceInfo
 }
 
 // Due says why a plan would be made.
@@ -37,22 +39,47 @@ func (p *Pipeline) Due(prev, w event.Time, slots []SlotStatus) Due {
 			}
 			due.Compact = due.Compact || s.Deltas > p.CompactAfter
 			d := &p.Windows[s.ID.Window]
-			slice := d.SliceAt(s.ID.Start)
+			slice, hold := d.SliceAt(s.ID.Start), p.hold(d)
 			if d.Kind == window.KindSession {
 				first, last := d.FirstEnd(slice), d.LatestEnd(slice, event.MaxTime)
-				due.Closes = due.Closes || first <= w && last > prev
-				due.Late = due.Late || gained && first <= prev
+				due.Closes = due.Closes || first.Add(hold) <= w && last.Add(hold) > prev
+				due.Late = due.Late || gained && first <= prev && !p.Trigger.FinalOnly
 				continue
 			}
-			if d.FirstEnd(slice) <= w {
-				due.Closes = due.Closes || len(d.Closing(buf[:0], slice, prev, w)) > 0
+			if d.FirstEnd(slice).Add(hold) <= w {
+				due.Closes = due.Closes || len(d.Closing(buf[:0], slice, prev.Add(-hold), w.Add(-hold))) > 0
 			}
-			if gained && d.FirstEnd(slice) <= prev {
+			if gained && d.FirstEnd(slice) <= prev && !p.Trigger.FinalOnly {
 				due.Late = due.Late || len(d.Closing(buf[:0], slice, prev.Add(-d.Lateness), prev)) > 0
 			}
 		}
 	}
 	return due
+}
+
+// DueEarly reports whether early panes may be due at the watermark w: tick says that it is time for those by time, and waiting is the
+// largest number of records of a group that no pane has yet, with all that came since the last plan.
+func (p *Pipeline) DueEarly(w event.Time, slots []SlotStatus, tick bool, waiting int64) bool {
+	if !tick && (p.Trigger.Count == 0 || waiting < p.Trigger.Count) {
+		return false
+	}
+	for i := range slots {
+		since := slots[i].Since
+		if tick {
+			since = min(since, slots[i].EarlySince)
+		}
+		for _, s := range slots[i].Slices {
+			if s.ID.Window >= delta.FirstReserved || s.MaxFrom < since {
+				continue
+			}
+			d := &p.Windows[s.ID.Window]
+			slice := d.SliceAt(s.ID.Start)
+			if d.Kind == window.KindSession && d.LatestEnd(slice, event.MaxTime) > w || d.Kind != window.KindSession && d.LastEnd(slice) > w {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // OpenSlices counts the slices (of sessions: buckets) that are not final at w, each once however many partitions have it.

@@ -24,20 +24,32 @@ func (p *firingPart) compactable(r delta.Ref) bool {
 // Firing computes one plan: feed it the deltas that it needs, partition by partition, and Finish gives the panes and what is
 // to be done with the state. It is a function of the deltas: the same prefixes give the same panes.
 type Firing struct {
-	p       *Pipeline
-	plan    int64
-	at      event.Time // the plan's time, for results
-	prev, w event.Time // W of the plan before and of this one
-	parts   []firingPart
+	p     *Pipeline
+	turn  Turn
+	parts []firingPart
 
 	windows []firingWindow // for each definition
 	arena   []byte
+	updates []HistoryUpdate
+	waiting Waiting
+}
+
+// Turn is the plan that is computed.
+type Turn struct {
+	Plan    int64
+	At      event.Time // the plan's time by the wall clock, for results
+	Prev, W event.Time // the watermark of the plan before, and of this one
+	Early   bool       // open windows with records that no pane has go out
+	Recount bool       // how many records wait in open windows is not known: all of them are read, where a trigger counts
+	History *History   // as of the plan before; it is not changed. nil: there is none
 }
 
 // Prefix is one partition of a plan: the log up to Upto, of which the plan before had up to Since.
 type Prefix struct {
 	event.TopicPartition
 	Since, Upto int64
+	// EarlySince is where the log was when open windows went out last by time; 0: never.
+	EarlySince int64
 	// TakenOver says that the plan before was another pipeline's. The records below Since that are in slices then count with this
 	// plan, in the ledger alone: nobody has counted them for this pipeline yet.
 	TakenOver bool
@@ -62,10 +74,10 @@ type firingPart struct {
 
 // firingWindow is the work on one window definition.
 type firingWindow struct {
-	onTime, late map[window.Window]struct{}
-	tables       map[event.Time]*table // slices that a window needs; sessions do not use it
-	sessions     bool                  // read all session buckets
-	fragments    []fragment
+	onTime, late, early map[window.Window]struct{}
+	tables              map[event.Time]*table // slices that a window needs; sessions do not use it
+	sessions            bool                  // read all session buckets
+	fragments           []fragment
 }
 
 // table holds the groups of a slice.
@@ -73,10 +85,32 @@ type table struct {
 	at     map[string]int32
 	keys   []string
 	rows   []aggregate.Row
-	gained []bool // the group has records that no plan had before
+	gained []bool          // the group has records that no plan had before
+	had    []bool          // it has records that the plan before had
+	news   []aggregate.Row // the records that no plan had before, where they are kept apart from rows
+	apart  bool
 }
 
 func newTable() *table { return &table{at: map[string]int32{}} }
+
+// newTable returns a table of what panes are made of: where they discard, with news apart.
+func (f *Firing) newTable() *table {
+	t := newTable()
+	t.apart = f.p.discards()
+	return t
+}
+
+// merge adds the groups of another table.
+func (t *table) merge(c *aggregate.Composite, o *table) {
+	for k, key := range o.keys {
+		at := t.row(c, []byte(key))
+		t.gained[at], t.had[at] = t.gained[at] || o.gained[k], t.had[at] || o.had[k]
+		c.Merge(&t.rows[at], &o.rows[k])
+		if t.apart {
+			c.Merge(&t.news[at], &o.news[k])
+		}
+	}
+}
 
 func (t *table) row(c *aggregate.Composite, key []byte) int32 {
 	if i, ok := t.at[string(key)]; ok {
@@ -87,8 +121,12 @@ func (t *table) row(c *aggregate.Composite, key []byte) int32 {
 	t.at[s] = i
 	t.keys = append(t.keys, s)
 	t.rows = append(t.rows, aggregate.Row{})
-	t.gained = append(t.gained, false)
+	t.gained, t.had = append(t.gained, false), append(t.had, false)
 	c.Reset(&t.rows[i])
+	if t.apart {
+		t.news = append(t.news, aggregate.Row{})
+		c.Reset(&t.news[i])
+	}
 	return i
 }
 
@@ -106,14 +144,19 @@ type fragment struct {
 // span is the run of records that a fragment is.
 func (f *fragment) span() window.Fragment { return window.Fragment{First: f.first, Last: f.last} }
 
-// NewFiring begins plan number plan, made at the wall-clock time at, that takes the watermark from prev to w.
-func (p *Pipeline) NewFiring(plan int64, at, prev, w event.Time, parts []Prefix) *Firing {
-	f := &Firing{p: p, plan: plan, at: at, prev: prev, w: w, windows: make([]firingWindow, len(p.Windows))}
+// NewFiring begins a plan.
+func (p *Pipeline) NewFiring(turn Turn, parts []Prefix) *Firing {
+	if turn.History == nil {
+		turn.History = &History{}
+	}
+	f := &Firing{p: p, turn: turn, windows: make([]firingWindow, len(p.Windows)), waiting: Waiting{}}
 	for _, x := range parts {
 		f.parts = append(f.parts, firingPart{Prefix: x, kept: x.Upto, compact: map[delta.SliceID]*table{}})
 	}
 	for i := range f.windows {
-		f.windows[i] = firingWindow{onTime: map[window.Window]struct{}{}, late: map[window.Window]struct{}{}, tables: map[event.Time]*table{}}
+		f.windows[i] = firingWindow{
+			onTime: map[window.Window]struct{}{}, late: map[window.Window]struct{}{}, early: map[window.Window]struct{}{}, tables: map[event.Time]*table{},
+		}
 	}
 	f.choose()
 	return f
@@ -130,30 +173,36 @@ func (f *Firing) choose() {
 			}
 			d, fw := &f.p.Windows[r.Slice.Window], &f.windows[r.Slice.Window]
 			if d.Kind == window.KindSession {
-				fw.sessions = fw.sessions || f.sessionDue(d, r.Slice, r.From >= part.Since)
+				fw.sessions = fw.sessions || f.sessionDue(d, r.Slice, r.From >= part.Since) || f.sessionPanes(part, r)
 				continue
 			}
-			s := d.SliceAt(r.Slice.Start)
-			for _, w := range d.Closing(buf[:0], s, f.prev, f.w) {
+			s, hold := d.SliceAt(r.Slice.Start), f.p.hold(d)
+			for _, w := range d.Closing(buf[:0], s, f.turn.Prev.Add(-hold), f.turn.W.Add(-hold)) {
 				fw.onTime[w] = struct{}{}
 			}
-			if r.From < part.Since || d.FirstEnd(s) > f.prev {
+			if f.wantsEarly(part, r) {
+				for _, w := range d.Closing(buf[:0], s, f.turn.W, event.MaxTime) {
+					fw.early[w] = struct{}{}
+				}
+			}
+			if r.From < part.Since || d.FirstEnd(s) > f.turn.Prev || f.p.Trigger.FinalOnly {
 				continue
 			}
-			for _, w := range d.Closing(buf[:0], s, f.prev.Add(-d.Lateness), f.prev) {
+			for _, w := range d.Closing(buf[:0], s, f.turn.Prev.Add(-d.Lateness), f.turn.Prev) {
 				fw.late[w] = struct{}{}
 			}
 		}
 	}
+	f.choosePending()
 	var starts []event.Time
 	for i := range f.windows {
 		fw, d := &f.windows[i], &f.p.Windows[i]
-		for _, set := range []map[window.Window]struct{}{fw.onTime, fw.late} {
+		for _, set := range []map[window.Window]struct{}{fw.onTime, fw.late, fw.early} {
 			for w := range set {
 				starts = d.Slices(starts[:0], w)
 				for _, s := range starts {
 					if fw.tables[s] == nil {
-						fw.tables[s] = newTable()
+						fw.tables[s] = f.newTable()
 					}
 				}
 			}
@@ -162,14 +211,55 @@ func (f *Firing) choose() {
 	f.chooseCompactions()
 }
 
+// wantsEarly reports whether a delta may make its open windows go out: it has records that came after they did so last; or changes
+// what waits in them, where that is kept.
+func (f *Firing) wantsEarly(part *firingPart, r delta.Ref) bool {
+	if !f.p.Trigger.Early() {
+		return false
+	}
+	if f.p.Trigger.Count > 0 && f.turn.Recount {
+		return true
+	}
+	gained := r.From >= part.Since
+	return f.turn.Early && r.To > part.EarlySince || gained && (f.p.Trigger.Count > 0 || f.p.discards())
+}
+
+// choosePending adds the windows in which records wait that came before the last plan.
+func (f *Firing) choosePending() {
+	if !f.turn.Early || !f.p.discards() {
+		return
+	}
+	for i := range f.windows {
+		fw := &f.windows[i]
+		f.turn.History.pending(i, func(w window.Window) {
+			switch {
+			case f.p.Windows[i].Kind == window.KindSession:
+				fw.sessions = true
+			case w.End > f.turn.W:
+				fw.early[w] = struct{}{}
+			}
+		})
+	}
+}
+
+// sessionPanes reports whether the sessions have to be read for the sake of panes, not of their ends: some may go out early, or a
+// session that has gone out may be open again, which only a record before the last watermark can do.
+func (f *Firing) sessionPanes(part *firingPart, r delta.Ref) bool {
+	if !f.p.KeepsHistory() {
+		return false
+	}
+	gained := r.From >= part.Since
+	return f.wantsEarly(part, r) || gained && (r.Slice.Start < f.turn.Prev || f.p.discards() && f.turn.History.has(int(r.Slice.Window)))
+}
+
 // sessionDue reports whether a session with records in a bucket may close, refire or become final with this plan. A bucket
 // tells only when its sessions could end at the earliest and, unless they go on in another bucket, at the latest.
 func (f *Firing) sessionDue(d *window.Definition, id delta.SliceID, gained bool) bool {
-	b := d.SliceAt(id.Start)
+	b, hold := d.SliceAt(id.Start), f.p.hold(d)
 	first, last := d.FirstEnd(b), d.LatestEnd(b, event.MaxTime)
-	closes := first <= f.w && last > f.prev
-	final := first.Add(d.Lateness) <= f.w // also of an earlier plan: a replay brings back what was final, and it must not count as open
-	return closes || final || gained && first <= f.prev
+	closes := first.Add(hold) <= f.turn.W && last.Add(hold) > f.turn.Prev
+	final := first.Add(d.Lateness) <= f.turn.W // also of an earlier plan: a replay brings back what was final, and it must not count as open
+	return closes || final || gained && first <= f.turn.Prev
 }
 
 func (f *Firing) chooseCompactions() {
@@ -210,9 +300,9 @@ func (f *Firing) finality(d *window.Definition, id delta.SliceID) finality {
 
 func (f *Firing) finalityAt(end event.Time) finality {
 	switch {
-	case end > f.w:
+	case end > f.turn.W:
 		return stays
-	case end > f.prev:
+	case end > f.turn.Prev:
 		return becomesFinal
 	}
 	return wasFinal
@@ -297,8 +387,12 @@ func (f *Firing) feed(i int, r delta.Ref, payload []byte) (err error) {
 	for it.next() {
 		if t != nil && r.To <= part.Upto {
 			at := t.row(f.p.composite, it.key)
-			t.gained[at] = t.gained[at] || gained
-			if _, err := f.p.composite.MergeBinary(&t.rows[at], it.row); err != nil {
+			t.gained[at], t.had[at] = t.gained[at] || gained, t.had[at] || !gained
+			row := &t.rows[at]
+			if gained && t.apart {
+				row = &t.news[at]
+			}
+			if _, err := f.p.composite.MergeBinary(row, it.row); err != nil {
 				return fmt.Errorf("group %q: %w: %w", it.key, err, ErrPayload)
 			}
 		}
@@ -313,7 +407,9 @@ func (f *Firing) feed(i int, r delta.Ref, payload []byte) (err error) {
 
 // Outcome is a computed plan.
 type Outcome struct {
-	Panes      []Pane // by (end, start, window name, key)
+	Panes      []Pane          // by (end, start, window name, key)
+	History    []HistoryUpdate // to be kept once the plan is committed
+	Waiting    Waiting         // of the windows that were looked at for a trigger
 	Partitions []PartitionOutcome
 }
 
@@ -347,6 +443,9 @@ func (f *Firing) Finish() (*Outcome, error) {
 	for i := range f.parts {
 		out.Partitions = append(out.Partitions, f.finishPart(i))
 	}
+	out.History = append(f.updates, f.turn.History.final(f.p, f.turn.W)...)
+	sortUpdates(out.History)
+	out.Waiting = f.waiting
 	return out, nil
 }
 
@@ -361,31 +460,10 @@ func (f *Firing) finishWindow(i int) ([]Pane, error) {
 	for w := range f.windows[i].late {
 		panes = f.alignedPanes(panes, i, w, TimingLate)
 	}
+	for w := range f.windows[i].early {
+		panes = f.alignedPanes(panes, i, w, TimingEarly)
+	}
 	return panes, nil
-}
-
-// alignedPanes merges the slices of a tumbling or sliding window.
-func (f *Firing) alignedPanes(panes []Pane, def int, w window.Window, timing Timing) []Pane {
-	d, fw := &f.p.Windows[def], &f.windows[def]
-	starts := d.Slices(nil, w)
-	t := fw.tables[starts[0]]
-	if len(starts) > 1 {
-		t = newTable()
-		for _, s := range starts {
-			part := fw.tables[s]
-			for k, key := range part.keys {
-				at := t.row(f.p.composite, []byte(key))
-				t.gained[at] = t.gained[at] || part.gained[k]
-				f.p.composite.Merge(&t.rows[at], &part.rows[k])
-			}
-		}
-	}
-	for k, key := range t.keys {
-		if timing == TimingOnTime || t.gained[k] {
-			panes = append(panes, f.pane(def, w, key, timing, &t.rows[k]))
-		}
-	}
-	return panes
 }
 
 // finishPart decides what stays of a partition's state, and how far back a replay would have to begin.
@@ -407,7 +485,7 @@ func (f *Firing) finishPart(i int) PartitionOutcome {
 		switch f.finality(d, r.Slice) {
 		case stays:
 			part.open += r.Owned
-			if !faults.Off(faults.ReplayLate) || d.LastEnd(d.SliceAt(r.Slice.Start)) > f.w {
+			if !faults.Off(faults.ReplayLate) || d.LastEnd(d.SliceAt(r.Slice.Start)) > f.turn.W {
 				part.kept = min(part.kept, r.From)
 			}
 			continue

@@ -33,6 +33,7 @@ func TestStoredBytesStayAsTheyAre(t *testing.T) {
 	records := []event.Record{rec(0, 1, "a", 1.5), rec(1, 2, "b", -2), rec(2, 3, "a", 1e300)}
 	for name, got := range map[string][]byte{
 		"commitment.v2": AppendCommitment(nil, takenOver()),
+		"commitment.v3": AppendCommitment(nil, withPanes()),
 		"counts.v1":     AppendCounts(nil, Counts{1, 2, 3, 4, 5, 6, 700}),
 		"outbox.v1": AppendOutbox(nil, []OutboxEntry{
 			{Offset: 5, Reason: event.ReasonLate, Time: -3, Fence: 88}, {Offset: 900, Reason: event.ReasonDecode, Time: event.MinTime, Fence: event.MinTime, Detail: "why"},
@@ -63,6 +64,12 @@ func takenOver() *Commitment {
 	return c
 }
 
+func withPanes() *Commitment {
+	c := commitment()
+	c.EarlySince, c.Panes = 990, &PanesSpan{Partition: 2, From: 300, To: 5000, Plan: 17}
+	return c
+}
+
 // Commitments of version 1 lack a flag; nothing writes them any more.
 func TestCommitmentsOfVersion1AreRead(t *testing.T) {
 	stored, err := os.ReadFile(filepath.Join("testdata", "commitment.v1"))
@@ -82,8 +89,9 @@ func TestCommitmentsOfNewerProgramsAreRefused(t *testing.T) {
 		change func(b []byte)
 		says   string
 	}{
-		"a newer version":             {func(b []byte) { b[0] = metadataVersion + 1 }, "version 3 is newer than this program, which reads up to 2"},
+		"a newer version":             {func(b []byte) { b[0] = metadataVersion + 1 }, "version 4 is newer than this program, which reads up to 3"},
 		"a flag that is not known":    {func(b []byte) { b[len(b)-at] |= 1 << 6 }, "version 2 has no flag 0x40"},
+		"a flag that version 2 lacks": {func(b []byte) { b[len(b)-at] |= flagPanes }, "version 2 has no flag 0x8"},
 		"a flag that version 1 lacks": {func(b []byte) { b[0] = 1 }, "version 1 has no flag 0x4"},
 	} {
 		b, err := base64.RawURLEncoding.DecodeString(string(AppendCommitment(nil, takenOver()))[len(metadataPrefix):])
@@ -112,6 +120,12 @@ func TestCommitmentComesBackAsItWas(t *testing.T) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
+	for _, want := range []*Commitment{withPanes(), {EarlySince: 5, Watermark: event.MinTime}} {
+		got, err = DecodeCommitment(string(AppendCommitment(nil, want)))
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%v\n%s", err, diff)
+		}
+	}
 	s := AppendCommitment(nil, want)
 	for i := range s {
 		broken := append([]byte(nil), s...)
@@ -124,6 +138,7 @@ func TestCommitmentComesBackAsItWas(t *testing.T) {
 
 func FuzzDecodeCommitment(f *testing.F) {
 	f.Add(string(AppendCommitment(nil, takenOver())))
+	f.Add(string(AppendCommitment(nil, withPanes())))
 	f.Add("t1:")
 	f.Fuzz(func(t *testing.T, s string) {
 		c, err := DecodeCommitment(s)

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/core/delta"
@@ -12,6 +13,9 @@ import (
 // compile makes a pipeline that reads "t", "k" and "v" from JSON records, with the given windows and more YAML for its block.
 func compile(t testing.TB, windows, more string) *Pipeline {
 	t.Helper()
+	if !strings.Contains(more, "aggregates:") {
+		more += "\n    aggregates: {v: [count, sum, average, min, max, stddev, p50, p99]}\n"
+	}
 	app, err := spec.Load(fmt.Appendf(nil, `
 processor:
   watermark: {max_out_of_orderness_secs: 0, emit_interval_secs: 0, max_future_skew_secs: 1000}
@@ -22,7 +26,6 @@ pipelines:
     timestamp: {field: t, unit: ms}
     key: [k]
     values: {v: v}
-    aggregates: {v: [count, sum, average, min, max, stddev, p50, p99]}
     windows: %s
 %s`, windows, more), "test.yaml")
 	if err != nil {
@@ -114,7 +117,7 @@ func (s *state) sweep(o PartitionOutcome) {
 // plan computes a plan over one partition.
 func (s *state) plan(t testing.TB, p *Pipeline, n int64, prev, w event.Time, since, upto int64) *Outcome {
 	t.Helper()
-	f := p.NewFiring(n, 0, prev, w, []Prefix{{Since: since, Upto: upto, Refs: s.refs()}})
+	f := p.NewFiring(Turn{Plan: n, At: 0, Prev: prev, W: w}, []Prefix{{Since: since, Upto: upto, Refs: s.refs()}})
 	refs := f.Needs(0)
 	if err := f.Feed(0, refs, s.read(refs)); err != nil {
 		t.Fatal(err)

@@ -28,6 +28,16 @@ type Commitment struct {
 	// are in ledger records instead, at RefusedAt.
 	Refused   []Refusal
 	RefusedAt *LedgerSpan
+	// EarlySince is the offset up to which the last early panes by time had the log; 0: there were none.
+	EarlySince int64
+	Panes      *PanesSpan // where the pane history is; nil: it is empty
+}
+
+// PanesSpan names the records of the topic of pane histories that hold a pipeline's. All partitions of a plan commit the same.
+type PanesSpan struct {
+	Partition int32
+	From, To  int64 // offsets [From, To); records of other pipelines are among them
+	Plan      int64 // not 0: only records of this plan count. Without transactions others may be of plans that never were
 }
 
 // Totals are running totals since the genesis.
@@ -42,10 +52,11 @@ type LedgerSpan struct {
 	Offsets   []int64
 }
 
-// metadataVersion 2 knows the flag of a genesis that takes over; else it is as version 1.
+// metadataVersion 2 knows the flag of a genesis that takes over, 3 the place of the pane history; else they are as version 1. What
+// needs no version 3 is written as version 2, which older programs read.
 const (
 	metadataPrefix  = "t1:"
-	metadataVersion = 2
+	metadataVersion = 3
 )
 
 // Flags of a commitment.
@@ -53,20 +64,28 @@ const (
 	flagEnded     = 1
 	flagRefusedAt = 2
 	flagTakenOver = 4
+	flagPanes     = 8
 )
 
 // flagsOf returns the flags that a version knows.
 func flagsOf(version byte) byte {
-	if version < 2 {
+	switch {
+	case version < 2:
 		return flagEnded | flagRefusedAt
+	case version < 3:
+		return flagEnded | flagRefusedAt | flagTakenOver
 	}
-	return flagEnded | flagRefusedAt | flagTakenOver
+	return flagEnded | flagRefusedAt | flagTakenOver | flagPanes
 }
 
 // AppendCommitment writes the metadata: "t1:" and base64 of the binary form with its CRC32C. The result may be longer than
 // MaxMetadata; the refused offsets then have to move out.
 func AppendCommitment(dst []byte, c *Commitment) []byte {
-	b := []byte{metadataVersion}
+	panes := c.EarlySince != 0 || c.Panes != nil
+	b := []byte{metadataVersion - 1}
+	if panes {
+		b[0] = metadataVersion
+	}
 	b = binary.AppendUvarint(b, uint64(c.Plan))
 	b = binary.AppendVarint(b, int64(c.Watermark))
 	b = binary.AppendVarint(b, int64(c.At))
@@ -85,7 +104,13 @@ func AppendCommitment(dst []byte, c *Commitment) []byte {
 	if c.TakenOver {
 		flags |= flagTakenOver
 	}
+	if panes {
+		flags |= flagPanes
+	}
 	b = append(b, flags)
+	if panes {
+		b = c.appendPanes(b)
+	}
 	if c.RefusedAt != nil {
 		b = binary.AppendUvarint(b, uint64(c.RefusedAt.Partition))
 		b = binary.AppendUvarint(b, uint64(len(c.RefusedAt.Offsets)))
@@ -97,6 +122,31 @@ func AppendCommitment(dst []byte, c *Commitment) []byte {
 	}
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	return base64.RawURLEncoding.AppendEncode(append(dst, metadataPrefix...), b)
+}
+
+// appendPanes writes EarlySince, and 0, or 1 and the span.
+func (c *Commitment) appendPanes(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(c.EarlySince))
+	if c.Panes == nil {
+		return append(b, 0)
+	}
+	b = binary.AppendUvarint(append(b, 1), uint64(c.Panes.Partition))
+	b = binary.AppendUvarint(b, uint64(c.Panes.From))
+	b = binary.AppendUvarint(b, uint64(c.Panes.To))
+	return binary.AppendUvarint(b, uint64(c.Panes.Plan))
+}
+
+func (c *Commitment) decodePanes(in *cursor) {
+	c.EarlySince = int64(in.uvarint())
+	switch in.uvarint() {
+	case 0:
+	case 1:
+		c.Panes = &PanesSpan{Partition: int32(in.uvarint()), From: int64(in.uvarint()), To: int64(in.uvarint()), Plan: int64(in.uvarint())}
+		in.failed = in.failed || c.Panes.Partition < 0 || c.Panes.From < 0 || c.Panes.To < c.Panes.From || c.Panes.Plan < 0
+	default:
+		in.failed = true
+	}
+	in.failed = in.failed || c.EarlySince < 0
 }
 
 // DecodeCommitment reads metadata. Errors wrap ErrPayload.
@@ -141,6 +191,11 @@ func DecodeCommitment(s string) (*Commitment, error) {
 		return nil, fmt.Errorf("metadata: version %d has no flag %#x: %w", version, unknown, ErrPayload)
 	}
 	out.Ended, out.TakenOver = flags&flagEnded != 0, flags&flagTakenOver != 0
+	if flags&flagPanes != 0 {
+		if out.decodePanes(&c); c.failed {
+			return nil, fmt.Errorf("metadata: place of the pane history: %w", ErrPayload)
+		}
+	}
 	if flags&flagRefusedAt == 0 {
 		out.Refused, err = DecodeRefused(nil, c.b)
 		return out, err

@@ -270,7 +270,7 @@ func TestResultHasTheFormOfTheContract(t *testing.T) {
 	s.add(fold(t, p, genesis, rec(0, 1, "a", 10), rec(1, 2, "a", 20), rec(2, 3, "a", 30)))
 	out := s.plan(t, p, 17, event.MinTime, 10, 0, 3)
 	const want = `{"pipeline":"p","window":{"name":"w","type":"tumbling","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:00:00.01Z","start_ms":0,"end_ms":10},` +
-		`"key":"k=a","key_fields":{"k":"a"},"pane":{"timing":"on_time","revision":17},` +
+		`"key":"k=a","key_fields":{"k":"a"},"pane":{"timing":"on_time","revision":17,"index":0},` +
 		`"results":{"count":3,"sum":60,"average":20,"min":10,"max":30,"stddev":8.16496580927726,"p50":20,"p99":29.8},"timestamp":"1970-01-01T00:00:00Z"}`
 	if got := string(out.Panes[0].Value); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
@@ -286,13 +286,13 @@ func TestDamagedPayloadsAreErrors(t *testing.T) {
 	s.add(fold(t, p, genesis, rec(0, 1, "a", 10), rec(1, 2, "b", 20)))
 	for i := range s.deltas[0].Payload {
 		broken := append([]byte(nil), s.deltas[0].Payload[:i]...)
-		f := p.NewFiring(1, 0, event.MinTime, 10, []Prefix{{Upto: 2, Refs: s.refs()}})
+		f := p.NewFiring(Turn{Plan: 1, At: 0, Prev: event.MinTime, W: 10}, []Prefix{{Upto: 2, Refs: s.refs()}})
 		if err := f.Feed(0, s.refs()[:1], [][]byte{broken}); !errors.Is(err, ErrPayload) {
 			t.Fatalf("cut at %d: %v", i, err)
 		}
 	}
 	newer := append([]byte{9}, s.deltas[0].Payload[1:]...)
-	f := p.NewFiring(1, 0, event.MinTime, 10, []Prefix{{Upto: 2, Refs: s.refs()}})
+	f := p.NewFiring(Turn{Plan: 1, At: 0, Prev: event.MinTime, W: 10}, []Prefix{{Upto: 2, Refs: s.refs()}})
 	if err := f.Feed(0, s.refs()[:1], [][]byte{newer}); !errors.Is(err, ErrPayload) || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("newer version: %v", err)
 	}

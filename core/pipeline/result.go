@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
@@ -18,6 +18,7 @@ type Timing uint8
 const (
 	TimingOnTime Timing = iota + 1 // the watermark passed the end of the window
 	TimingLate                     // a record came after that, within the allowed lateness
+	TimingEarly                    // a trigger fired while the window was open
 )
 
 // String returns the name used in results.
@@ -27,6 +28,8 @@ func (t Timing) String() string {
 		return "on_time"
 	case TimingLate:
 		return "late"
+	case TimingEarly:
+		return "early"
 	}
 	return fmt.Sprintf("Timing(%d)", uint8(t))
 }
@@ -41,35 +44,72 @@ type Pane struct {
 	Value  []byte // the result record's value, JSON
 }
 
-func (f *Firing) pane(def int, w window.Window, key string, timing Timing, row *aggregate.Row) Pane {
-	d := &f.p.Windows[def]
+func (f *Firing) pane(c *candidate) Pane {
+	d, w, key := &f.p.Windows[c.Def], c.Window, c.Key
 	start := len(f.arena)
-	f.arena = f.p.appendResult(f.arena, d, w, key, timing, f.plan, f.at, row)
+	f.arena = f.appendResult(f.arena, d, c)
 	id := make([]byte, 0, len(f.p.Name)+len(d.Name)+len(key)+56)
 	id = append(append(append(append(id, f.p.Name...), '|'), d.Name...), '|')
 	id = append(strconv.AppendInt(id, int64(w.Start), 10), '|')
 	id = append(strconv.AppendInt(id, int64(w.End), 10), '|')
 	id = append(append(id, key...), '|')
-	id = strconv.AppendInt(id, f.plan, 10)
-	return Pane{Name: d.Name, Window: w, Key: key, Timing: timing, ID: string(id), Value: f.arena[start:len(f.arena):len(f.arena)]}
+	id = strconv.AppendInt(id, f.turn.Plan, 10)
+	return Pane{Name: d.Name, Window: w, Key: key, Timing: c.timing, ID: string(id), Value: f.arena[start:len(f.arena):len(f.arena)]}
 }
 
 // appendResult writes the value of a result record.
-func (p *Pipeline) appendResult(dst []byte, d *window.Definition, w window.Window, key string, timing Timing, plan int64, at event.Time, row *aggregate.Row) []byte {
+func (f *Firing) appendResult(dst []byte, d *window.Definition, c *candidate) []byte {
+	p, w := f.p, c.Window
 	dst = append(dst, `{"pipeline":`...)
 	dst = event.AppendJSONString(dst, []byte(p.Name))
 	dst = append(dst, `,"window":{"name":`...)
 	dst = event.AppendJSONString(dst, []byte(d.Name))
-	dst = append(append(append(dst, `,"type":"`...), d.Kind.String()...), `","start":"`...)
-	dst = append(w.Start.AppendRFC3339(dst), `","end":"`...)
-	dst = append(w.End.AppendRFC3339(dst), `","start_ms":`...)
-	dst = append(strconv.AppendInt(dst, int64(w.Start), 10), `,"end_ms":`...)
-	dst = append(strconv.AppendInt(dst, int64(w.End), 10), `},"key":`...)
-	dst = p.appendKey(dst, key)
-	dst = append(append(append(dst, `,"pane":{"timing":"`...), timing.String()...), `","revision":`...)
-	dst = append(strconv.AppendInt(dst, plan, 10), `},"results":`...)
-	dst = p.composite.AppendResults(dst, row)
-	dst = append(at.AppendRFC3339(append(dst, `,"timestamp":"`...)), `"}`...)
+	dst = append(append(append(dst, `,"type":"`...), d.Kind.String()...), '"')
+	if d.Kind == window.KindGlobal { // it has neither start nor end
+		dst = append(dst, `,"start":null,"end":null,"start_ms":null,"end_ms":null},"key":`...)
+	} else {
+		dst = append(w.Start.AppendRFC3339(append(dst, `,"start":"`...)), `","end":"`...)
+		dst = append(w.End.AppendRFC3339(dst), `","start_ms":`...)
+		dst = append(strconv.AppendInt(dst, int64(w.Start), 10), `,"end_ms":`...)
+		dst = append(strconv.AppendInt(dst, int64(w.End), 10), `},"key":`...)
+	}
+	dst = p.appendKey(dst, c.Key)
+	dst = append(append(append(dst, `,"pane":{"timing":"`...), c.timing.String()...), `","revision":`...)
+	dst = append(strconv.AppendInt(dst, f.turn.Plan, 10), `,"index":`...)
+	dst = strconv.AppendInt(dst, c.sent.Next, 10)
+	dst = appendOuts(dst, `,"supersedes":[`, c.sent.Out, false)
+	if p.Accumulation == spec.Retracting {
+		dst = appendOuts(dst, `,"retracts":[`, c.sent.Out, true)
+	}
+	dst = append(dst, `},"results":`...)
+	dst = p.composite.AppendResults(dst, c.row)
+	dst = append(f.turn.At.AppendRFC3339(append(dst, `,"timestamp":"`...)), `"}`...)
+	return dst
+}
+
+// appendOuts writes a list of panes that have gone out, nothing if there are none: each by window and index, or with its results.
+func appendOuts(dst []byte, head string, outs []Out, results bool) []byte {
+	n := 0
+	for _, o := range outs {
+		if results && o.Results == nil {
+			continue // of a pipeline that this one took over from
+		}
+		if n++; n == 1 {
+			dst = append(dst, head...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendInt(append(dst, `{"start_ms":`...), int64(o.Start), 10)
+		dst = strconv.AppendInt(append(dst, `,"end_ms":`...), int64(o.End), 10)
+		dst = strconv.AppendInt(append(dst, `,"index":`...), o.Index, 10)
+		if results {
+			dst = append(append(dst, `,"results":`...), o.Results...)
+		}
+		dst = append(dst, '}')
+	}
+	if n > 0 {
+		dst = append(dst, ']')
+	}
 	return dst
 }
 

@@ -25,6 +25,8 @@ func (f *Firing) finishSessions(def int) ([]Pane, error) {
 	})
 	var panes []Pane
 	kept := map[partRef][]int{} // fragments that stay, by delta
+	f.waiting[paneWindow{def: def}] = 0
+	history := f.turn.History.byKey(def)
 	for i := 0; i < len(frags); {
 		whole, gained, j := frags[i].span(), frags[i].gained, i+1
 		for j < len(frags) && frags[j].key == frags[i].key && d.OneSession(whole, frags[j].span()) {
@@ -32,15 +34,21 @@ func (f *Firing) finishSessions(def int) ([]Pane, error) {
 			j++
 		}
 		w := d.SessionWindow(whole)
-		timing, emit := f.sessionTiming(w, gained)
-		if emit {
-			row, err := f.mergeFragments(frags[i:j])
-			if err != nil {
+		c := candidate{PaneID: PaneID{def, w, frags[i].key}, timing: f.sessionTiming(d, w), gained: gained}
+		if f.looksAt(&c, history[c.Key]) {
+			if err := f.sessionRow(&c, frags[i:j], history[c.Key]); err != nil {
 				return nil, err
 			}
-			panes = append(panes, f.pane(def, w, frags[i].key, timing, row))
+			panes = f.settle(panes, &c)
 		}
 		fin := f.finalityAt(w.End.Add(d.Lateness))
+		if fin != stays {
+			for _, e := range history[c.Key] {
+				if e.Start >= w.Start && e.End <= w.End {
+					f.updates = append(f.updates, HistoryUpdate{PaneID: e.PaneID})
+				}
+			}
+		}
 		for n := i; n < j; n++ {
 			x := &frags[n]
 			part := &f.parts[x.part]
@@ -65,14 +73,107 @@ func (f *Firing) finishSessions(def int) ([]Pane, error) {
 
 type partRef struct{ part, ref int }
 
-func (f *Firing) sessionTiming(w window.Window, gained bool) (Timing, bool) {
-	switch {
-	case w.End > f.w:
-		return 0, false
-	case w.End > f.prev:
-		return TimingOnTime, true
+func (f *Firing) sessionTiming(d *window.Definition, w window.Window) Timing {
+	switch end := w.End.Add(f.p.hold(d)); {
+	case end > f.turn.W:
+		return TimingEarly
+	case end > f.turn.Prev:
+		return TimingOnTime
 	}
-	return TimingLate, gained
+	return TimingLate
+}
+
+// looksAt reports whether a session is a candidate at all: it closes, has gained records since it closed, or is open and may go out
+// early, or has gone out before.
+func (f *Firing) looksAt(c *candidate, history []HistoryUpdate) bool {
+	switch c.timing {
+	case TimingOnTime:
+		return true
+	case TimingLate:
+		return c.gained && !f.p.Trigger.FinalOnly
+	case TimingEarly:
+		return f.p.Trigger.Early() || f.p.KeepsHistory() && c.gained && (len(history) > 0 || c.Start < f.turn.Prev)
+	}
+	return false
+}
+
+// sessionRow finds what a session has sent and what a pane of it would hold. It is made of the sessions that there were with the
+// plan before, which the records that this plan has gained have joined.
+func (f *Firing) sessionRow(c *candidate, frags []fragment, history []HistoryUpdate) (err error) {
+	d := &f.p.Windows[c.Def]
+	if !f.p.KeepsHistory() {
+		c.row, err = f.mergeFragments(frags)
+		return err
+	}
+	var unsent []fragment
+	var pending [][]byte
+	entries, implied := 0, false
+	for i := 0; i < len(frags); {
+		if frags[i].gained {
+			unsent, i = append(unsent, frags[i]), i+1
+			continue
+		}
+		whole, old := frags[i].span(), []fragment{frags[i]}
+		j := i + 1
+		for ; j < len(frags); j++ {
+			if frags[j].gained {
+				unsent = append(unsent, frags[j])
+				continue
+			}
+			if !d.OneSession(whole, frags[j].span()) {
+				break
+			}
+			whole, old = whole.Merge(frags[j].span()), append(old, frags[j])
+		}
+		i = j
+		before, found := d.SessionWindow(whole), false
+		for _, e := range history {
+			if e.Start < before.Start || e.End > before.End {
+				continue
+			}
+			found, entries = true, entries+1
+			c.moved = append(c.moved, e.PaneID)
+			c.join(e.Sent)
+			pending = append(pending, e.Sent.Pending)
+		}
+		switch closed := before.End <= f.turn.Prev; {
+		case found:
+		case closed:
+			first := firstSent(before)
+			c.join(&first)
+			implied = true
+		default:
+			unsent = append(unsent, old...)
+		}
+	}
+	c.known = entries == 1 && !implied
+	if !f.p.discards() {
+		c.row, err = f.mergeFragments(frags)
+		if err == nil {
+			c.records = f.p.composite.Records(c.row)
+		}
+		return err
+	}
+	c.sent.Out = nil
+	if c.row, err = f.mergeFragments(unsent); err != nil {
+		return err
+	}
+	for _, b := range pending {
+		if b != nil {
+			f.p.composite.Merge(c.row, f.pendingRow(b))
+		}
+	}
+	return nil
+}
+
+// join adds what a session has sent that became part of this one.
+func (c *candidate) join(s *Sent) {
+	c.sent.Next = max(c.sent.Next, s.Next)
+	c.sent.Records += s.Records
+	c.sent.Out = append(c.sent.Out, s.Out...)
+	if c.sent.Results = s.Results; len(c.moved) > 1 {
+		c.sent.Results = nil // of several sessions: whatever this one has is a change
+	}
 }
 
 func (f *Firing) mergeFragments(frags []fragment) (*aggregate.Row, error) {

@@ -24,7 +24,7 @@ func TestTheFirstPlanAfterATakeOverCountsWhatItInherited(t *testing.T) {
 	s.add(fold(t, p, Chunk{From: 14, Fence: 40}, rec(14, 46, "a", 1), rec(15, 1, "a", 1)))
 	plan := func(n int64, prev, w event.Time, prefix Prefix) *Outcome {
 		prefix.Refs = s.refs()
-		f := p.NewFiring(n, 0, prev, w, []Prefix{prefix})
+		f := p.NewFiring(Turn{Plan: n, At: 0, Prev: prev, W: w}, []Prefix{prefix})
 		refs := f.Needs(0)
 		if err := f.Feed(0, refs, s.read(refs)); err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestBooksBalanceAfterATakeOver(t *testing.T) {
 		prefix := Prefix{Since: base, Upto: end, TakenOver: true}
 		for n, next := range []event.Time{w + event.Time(r.IntN(40)), 200, 1000} {
 			prefix.Refs = s.refs()
-			f := p.NewFiring(int64(n+1), 0, w, next, []Prefix{prefix})
+			f := p.NewFiring(Turn{Plan: int64(n + 1), At: 0, Prev: w, W: next}, []Prefix{prefix})
 			refs := f.Needs(0)
 			if err := f.Feed(0, refs, s.read(refs)); err != nil {
 				t.Fatal(err)

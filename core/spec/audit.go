@@ -101,6 +101,7 @@ func (a *audit) pipeline(p *Pipeline, at string) {
 		a.report(at+".watermark.emit_interval", "must be above 0 for the periodic strategy", w.EmitInterval.Duration().String(), "the default is 10s")
 	}
 	a.windows(p, at)
+	a.trigger(p, at)
 	a.aggregates(p, at)
 	paths := slices.Clone(p.Key.Fields)
 	for _, v := range p.Values {
@@ -116,6 +117,25 @@ func (a *audit) pipeline(p *Pipeline, at string) {
 	}
 	if _, err := event.NewExtractor(paths); err != nil && len(p.Windows) > 0 {
 		a.report(at, "fields that cannot be read: "+err.Error(), "", "names joined by dots, such as attributes.tokens")
+	}
+}
+
+// trigger looks at what does not go together.
+func (a *audit) trigger(p *Pipeline, at string) {
+	t := p.Trigger
+	switch {
+	case t.FinalOnly && t.Early():
+		a.report(at+".trigger.final_only", "does not go with early panes", "true", "remove one of them")
+	case t.FinalOnly && t.OnChange:
+		a.report(at+".trigger.final_only", "does not go with on_change: there is one pane a window", "true", "remove one of them")
+	}
+	if t.OnChange && p.Accumulation == Discarding {
+		a.report(at+".trigger.on_change", "does not go with accumulation: discarding, where each pane has other records", "true", "remove one of them")
+	}
+	for i := range p.Windows {
+		if p.Windows[i].Kind == window.KindGlobal && !t.Early() {
+			a.report(at+".windows["+strconv.Itoa(i)+"].type", "never ends, and goes out by a trigger alone", "global", "trigger: {early: {every: 10s}}, or {count: 1000}")
+		}
 	}
 }
 
@@ -193,7 +213,7 @@ func windowKey(name string) (key, hint string) {
 	case window.FieldLateness:
 		return "allowed_lateness", "0s for none"
 	}
-	return "type", "tumbling, sliding, session or cumulate"
+	return "type", "tumbling, sliding, session, cumulate or global"
 }
 
 func (a *audit) aggregates(p *Pipeline, at string) {

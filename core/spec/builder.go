@@ -295,6 +295,18 @@ func (p *PipelineBuilder) Window(d window.Definition, late AllowedLateness) *Pip
 	return p
 }
 
+// Trigger says when windows go out besides at their end, and when not.
+func (p *PipelineBuilder) Trigger(t Trigger) *PipelineBuilder {
+	p.Pipeline.Trigger = t
+	return p
+}
+
+// Accumulate says what a window that goes out again holds. Without it: all of its records.
+func (p *PipelineBuilder) Accumulate(a Accumulation) *PipelineBuilder {
+	p.Pipeline.Accumulation = a
+	return p
+}
+
 // Aggregate adds functions of one value: "count", "p99".
 func (p *PipelineBuilder) Aggregate(value string, functions ...string) *PipelineBuilder {
 	for i := range p.Pipeline.Aggregates {
@@ -380,6 +392,9 @@ func (p *PipelineBuilder) complete(app *App, template Pipeline) Pipeline {
 		out.DeadLetterTopic = app.Errors.DeadLetterTopic
 	}
 	out.topicDefaults()
+	if out.Accumulation == "" {
+		out.Accumulation = Accumulating
+	}
 	if out.Values == nil && len(out.Aggregates) == 0 {
 		out.Values = []Value{{defaultValue, defaultValue}}
 	}

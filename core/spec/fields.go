@@ -100,14 +100,14 @@ func defaultWindowFields() []field {
 			{name: "step", kind: kindDuration, def: time.Hour, doc: "A window ends every step after the start. It divides size."},
 			offsetField(), lateness,
 		}},
-		{name: "global", kind: kindAny, status: statusLater, doc: "One window over all of event time."},
+		{name: "global", kind: kindBlock, doc: "One window over all of event time. It goes out by a trigger.", fields: []field{lateness}},
 		{name: "calendar", kind: kindAny, status: statusLater, doc: "Days, weeks, months and years of a time zone."},
 	}
 }
 
-func windowTypes() []string { return []string{"tumbling", "sliding", "session", "cumulate"} }
+func windowTypes() []string { return []string{"tumbling", "sliding", "session", "cumulate", "global"} }
 
-func windowTypesLater() []string { return []string{"calendar", "global"} }
+func windowTypesLater() []string { return []string{"calendar"} }
 
 func maxSessionField() field {
 	return field{
@@ -306,10 +306,10 @@ func pipelineFields() []field {
 		{name: "aggregation", kind: kindBlock, fields: ownSketchFields(), absent: "processor.aggregation", doc: "Overrides processor.aggregation key by key."},
 		{name: "watermark", kind: kindBlock, fields: pipelineWatermarkFields(), absent: "processor.watermark", doc: "Overrides processor.watermark key by key."},
 		{name: "error_handling", kind: kindBlock, fields: recordErrorFields(), absent: "processor.error_handling", doc: "Overrides processor.error_handling key by key."},
-		{name: "trigger", kind: kindAny, status: statusLater, doc: "When windows go out besides at their end."},
+		{name: "trigger", kind: kindBlock, fields: triggerFields(), absent: "windows go out at their end, and for each late record", doc: "When windows go out besides at their end, and when not."},
 		{
-			name: "accumulation", kind: kindString, def: "accumulating", enum: []string{"accumulating"}, later: []string{"discarding", "retracting"},
-			doc: "What a window that goes out again holds: all of its records.",
+			name: "accumulation", kind: kindString, def: "accumulating", enum: []string{"accumulating", "discarding", "retracting"},
+			doc: "What a window that goes out again holds: all of its records (accumulating), those that no pane before had (discarding), or all, with the results that it takes back (retracting).",
 		},
 		{name: "late", kind: kindBlock, doc: "Records that came too late for all of their windows.", fields: []field{
 			{name: "topic", kind: kindString, format: formatTopic, absent: "RESULT_TOPIC-late", doc: "Their topic."},
@@ -320,6 +320,30 @@ func pipelineFields() []field {
 		{name: "fire", kind: kindBlock, doc: "How windows go out.", fields: []field{
 			{name: "shards", kind: kindInt, def: 1, bounds: between(1, 64), doc: "Parts of the key space that go out separately. Only 1 is built."},
 		}},
+	}
+}
+
+func triggerFields() []field {
+	return []field{
+		{name: "early", kind: kindBlock, doc: "Panes of windows that are still open.", fields: []field{
+			{
+				name: "every", kind: kindDuration, bounds: lasting(100*time.Millisecond, 30*day), absent: "no early panes by time", example: `"10s"`,
+				doc: "Open windows with new records go out so often, by the wall clock.",
+			},
+		}},
+		{
+			name: "count", kind: kindInt, bounds: between(1, 1<<53), absent: "no early panes by number", example: "1000",
+			doc: "A group of an open window goes out once it has so many records that no pane has, as soon as fire looks.",
+		},
+		{
+			name: "late", kind: kindString, def: "each", enum: []string{"each"},
+			doc: "A group that gains a late record goes out again with the next plan.",
+		},
+		{name: "on_change", kind: kindBool, def: false, doc: "Holds back an early or late pane whose results are those of the pane before."},
+		{
+			name: "final_only", kind: kindBool, def: false,
+			doc: "Each window goes out once, when it takes no more records: allowed_lateness after its end.",
+		},
 	}
 }
 
@@ -361,7 +385,7 @@ func windowFields() []field {
 		{name: "name", kind: kindString, format: formatWindowName, absent: "its type", example: `"1m"`, doc: "Name of the window in results, unique in the pipeline."},
 		{
 			name: "type", kind: kindString, absent: "processor.windows.default_type", enum: windowTypes(), later: windowTypesLater(),
-			example: `"tumbling"`, doc: "tumbling (size), sliding (size, slide), session (gap) or cumulate (size, step).",
+			example: `"tumbling"`, doc: "tumbling (size), sliding (size, slide), session (gap), cumulate (size, step) or global, which goes out by a trigger.",
 		},
 		{name: "size", kind: kindDuration, absent: "required for tumbling, sliding and cumulate", example: `"1m"`, doc: "Length of a window."},
 		{name: "slide", kind: kindDuration, absent: "required for sliding", example: `"10s"`, doc: "Distance of the starts of two windows. It need not divide size."},

@@ -16,7 +16,7 @@ const fingerprintVersion = "tidemark pipeline 1\n"
 
 // Fingerprint returns 16 lower-case hexadecimal digits that stand for everything that changes results: the first 8 bytes of
 // the SHA-256 of a canonical text of topics (in any order), timestamp, key, where, map, values, windows with lateness,
-// aggregates with their sketch and the versions of user-defined ones, max_future_skew, what happens to bad records, and fire.shards. Names of topics written to, the watermark and
+// trigger, accumulation, aggregates with their sketch and the versions of user-defined ones, max_future_skew, what happens to bad records, and fire.shards. Names of topics written to, the watermark and
 // everything about running are not in it: they can change while state stays. The order of windows and functions is in it,
 // since stored state is laid out by it.
 func (p *Pipeline) Fingerprint() string {
@@ -65,6 +65,13 @@ func (p *Pipeline) canonical() []byte {
 	}
 	for _, a := range p.Aggregates {
 		dst = appendStrings(appendString(append(dst, "aggregates"...), a.Value), a.Functions)
+	}
+	if t := p.Trigger; t != (Trigger{}) {
+		dst = appendInt(appendInt(append(dst, "trigger"...), int64(t.EarlyEvery)), t.Count)
+		dst = append(strconv.AppendBool(append(strconv.AppendBool(append(dst, ' '), t.OnChange), ' '), t.FinalOnly), '\n')
+	}
+	if p.Accumulation != "" && p.Accumulation != Accumulating {
+		dst = append(append(append(dst, "accumulation "...), p.Accumulation...), '\n')
 	}
 	dst = appendInt(append(dst, "max_future_skew"...), max(int64(p.Watermark.MaxFutureSkew), -1))
 	dst = append(append(append(dst, "\nbad_records "...), recordPolicy(p.Policy)...), '\n')

@@ -171,6 +171,7 @@ func (l *loader) pipeline(app *App, i int, v, processor *value) Pipeline {
 	l.aggregates(&p, at, v, processor)
 	p.Sketch = l.sketch(v.kid("aggregation"), processor.kid("aggregation"))
 	p.Windows = l.windows(at, v, processor)
+	p.Trigger, p.Accumulation = l.trigger(at, v.kid("trigger")), Accumulation(v.kid("accumulation").str)
 	p.Watermark = l.watermark(at, v.kid("watermark"), processor.kid("watermark"))
 	return p
 }
@@ -226,6 +227,16 @@ func (l *loader) values(p *Pipeline, at string, v *value) {
 	sortValues(p.Values)
 }
 
+func (l *loader) trigger(at string, v *value) Trigger {
+	for _, name := range []string{"on_change", "final_only"} {
+		l.written[at+".trigger."+name] = v.kid(name)
+	}
+	return Trigger{
+		EarlyEvery: event.Span(v.kid("early", "every").num), Count: v.kid("count").num,
+		OnChange: v.kid("on_change").flag, FinalOnly: v.kid("final_only").flag,
+	}
+}
+
 func (l *loader) watermark(at string, own, shared *value) Watermark {
 	var w Watermark
 	get := func(name string) *value { return pick(own.kid(name), shared.kid(name)) }
@@ -279,6 +290,7 @@ func (l *loader) window(at, kind string, v, shared *value) window.Definition {
 		l.written[at+"."+name] = v.kid(name)
 		return event.Span(v.kid(name).num)
 	}
+	l.written[at+".type"] = v
 	d := window.Definition{Name: kind, Kind: kindOf(kind), Lateness: event.Span(pick(v.kid("allowed_lateness"), shared.kid("allowed_lateness")).num)}
 	l.written[at] = v
 	l.written[at+".allowed_lateness"] = pick(v.kid("allowed_lateness"), shared.kid("allowed_lateness"))

@@ -54,7 +54,8 @@ func TestLoadOfTheUsersFile(t *testing.T) {
 		Producer: spec.Producer{BootstrapServers: "localhost:9092", ResultTopic: "aggregated-metrics", Compression: "lz4", Acks: "all", Retries: 3},
 		Metrics:  spec.Metrics{Enabled: true, ExportInterval: time.Minute},
 		Pipelines: []spec.Pipeline{{
-			App: "default", Name: "default", Topics: []string{"feedback-events", "performance-metrics"},
+			Accumulation: spec.Accumulating,
+			App:          "default", Name: "default", Topics: []string{"feedback-events", "performance-metrics"},
 			Timestamp:  spec.Timestamp{Field: "timestamp", Unit: spec.UnitMillis, Record: true},
 			Key:        spec.Key{RecordKey: true},
 			Values:     []spec.Value{{Name: "value", Path: "value"}},
@@ -76,7 +77,8 @@ func TestLoadAppliesDefaults(t *testing.T) {
 	app := load(t, least)
 	p := app.Pipelines[0]
 	want := spec.Pipeline{
-		App: "default", Name: "default", Topics: []string{"in"},
+		Accumulation: spec.Accumulating,
+		App:          "default", Name: "default", Topics: []string{"in"},
 		Timestamp:  spec.Timestamp{Field: "timestamp", Unit: spec.UnitMillis, Record: true},
 		Key:        spec.Key{RecordKey: true},
 		Values:     []spec.Value{{Name: "value", Path: "value"}},

@@ -147,7 +147,7 @@ func wrongWindows() []wrong {
 		at("longest gap without a field", "{type: session, gap: 1m, max_gap: 1h}", ".max_gap", "1h", "is of records' own gaps", "gap_field"),
 		at("longest session of a tumbling window", "{size: 1m, max: 1h}", ".max", "1h", "has no meaning for a tumbling window", "remove it"),
 		at("slide of a tumbling window", "{size: 1m, slide: 1s}", ".slide", "1s", "has no meaning for a tumbling window", "remove it"),
-		at("unknown type", "{type: hopping, size: 1m}", ".type", "hopping", "must be tumbling, sliding, session or cumulate", ""),
+		at("unknown type", "{type: hopping, size: 1m}", ".type", "hopping", "must be tumbling, sliding, session, cumulate or global", ""),
 		at("bad name", "{name: 1 minute, size: 1m}", ".name", `"1 minute"`, "is not a name", "lower-case letters"),
 		at("number as name", "{name: 5, size: 1m}", ".name", "5", "must be a string", `"5"`),
 		{
@@ -169,6 +169,19 @@ func wrongQueries() []wrong {
 		return wrong{name: name, text: inPipeline(line), line: 8, path: "pipelines[0]." + path, value: value, message: message, hint: hint}
 	}
 	return []wrong{
+		at("early panes as a word", "trigger: {early: 10s}", "trigger.early", "10s", "must be", ""),
+		at("early panes too often", "trigger: {early: {every: 1ms}}", "trigger.early.every", "1ms", "must be at least 100ms", ""),
+		at("count of 0", "trigger: {count: 0}", "trigger.count", "0", "must be from 1 to", ""),
+		at("unknown trigger", "trigger: {evry: 10s}", "trigger.evry", "", "unknown key", "did you mean"),
+		at("late panes that are not each", "trigger: {late: never}", "trigger.late", "never", "must be each", ""),
+		at("final panes and early ones", "trigger: {final_only: true, count: 5}", "trigger.final_only", "true", "does not go with early panes", "remove one"),
+		at("final panes and only changes", "trigger: {final_only: true, on_change: true}", "trigger.final_only", "true", "does not go with on_change", "remove one"),
+		at("unknown accumulation", "accumulation: adding", "accumulation", "adding", "must be accumulating, discarding or retracting", ""),
+		{
+			name: "only changes where panes discard", text: inPipeline("trigger: {on_change: true}", "accumulation: discarding"), line: 8, path: "pipelines[0].trigger.on_change",
+			value: "true", message: "does not go with accumulation: discarding", hint: "remove one",
+		},
+		at("global window without a trigger", "windows: [{type: global}]", "windows[0]", "global", "never ends", "{count: 1000}"),
 		{name: "bad app", text: "app: My App\n", line: 6, path: "app", value: `"My App"`, message: "is not a name", hint: "lower-case"},
 		{name: "dot in an app", text: "app: my.app\n", line: 6, path: "app", value: "my.app", message: "is not a name", hint: "a dot separates the parts of the group's name"},
 		{name: "no pipelines", text: "pipelines: []\n", line: 6, path: "pipelines", message: "must have at least 1 element", hint: "leave the key out"},
@@ -273,10 +286,6 @@ func notBuilt() []wrong {
 	return []wrong{
 		at(`where: metric == "latency_ms"`, "where", "where"),
 		at("map: {cost: tokens * 2}", "map", "map"),
-		at("trigger: {early: {every: 10s}}", "trigger", "trigger"),
-		hinted(at("accumulation: discarding", "accumulation", "accumulation: discarding"), "accumulating"),
-		hinted(at("accumulation: retracting", "accumulation", "accumulation: retracting"), "accumulating"),
-		hinted(at("windows: [{type: global}]", "windows[0].type", "type: global"), "tumbling"),
 		hinted(at("windows: [{type: calendar}]", "windows[0].type", "type: calendar"), "tumbling"),
 		hinted(at("key: [lower(model)]", "key[0]", `expression "lower(model)"`), "dots"),
 		hinted(at("values: {cost: tokens * 0.002}", "values.cost", `expression "tokens * 0.002"`), "dots"),

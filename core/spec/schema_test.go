@@ -49,6 +49,7 @@ func TestTheSchemaRefusesWhatOneKeySays(t *testing.T) {
 		"duration beyond the default bound", "not built: fire.shards", `not built: expression "lower(model)"`, `not built: expression "tokens * 0.002"`, "percentile not a number",
 		"duration in days", "cumulate without step", "step that does not divide the size", "too many steps", "offset of a cumulate window's size", "longest session of 0",
 		"offset above the longest session", "gap that is no path", "longest gap below the gap", "longest gap without a field", "longest session of a tumbling window",
+		"early panes too often", "final panes and early ones", "final panes and only changes", "only changes where panes discard", "global window without a trigger",
 	}
 	var refused int
 	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {

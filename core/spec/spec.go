@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"slices"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
@@ -143,6 +144,27 @@ const (
 	AllIdleMax     AllIdle = "max"
 )
 
+// Trigger says when windows go out besides at their end, and when not.
+type Trigger struct {
+	EarlyEvery event.Span // wall clock: open windows with news go out so often; 0: not
+	Count      int64      // a group of an open window goes out with so many new records; 0: not
+	OnChange   bool       // an early or late pane with the results of the one before does not go out
+	FinalOnly  bool       // one pane a window, once it takes no more records
+}
+
+// Early reports whether windows may go out before their end.
+func (t Trigger) Early() bool { return t.EarlyEvery > 0 || t.Count > 0 }
+
+// Accumulation says what a window that goes out again holds.
+type Accumulation string
+
+// What a window that goes out again holds.
+const (
+	Accumulating Accumulation = "accumulating" // all of its records
+	Discarding   Accumulation = "discarding"   // those that no pane before had
+	Retracting   Accumulation = "retracting"   // all of its records, and the results that it takes back
+)
+
 // Pipeline is one query with every default applied.
 type Pipeline struct {
 	App             string
@@ -155,6 +177,8 @@ type Pipeline struct {
 	Aggregates      []Aggregates
 	Sketch          aggregate.Sketch    // of percentiles of more than 1,000 values
 	Functions       *aggregate.Registry // what the names of Aggregates mean; nil: the functions of package aggregate
+	Trigger         Trigger
+	Accumulation    Accumulation // empty: accumulating
 	Watermark       Watermark
 	Policy          Policy
 	SinkTopic       string
@@ -163,7 +187,22 @@ type Pipeline struct {
 	Shards          int
 }
 
-// LedgerTopic and PanesTopic are the internal topics.
+// KeepsHistory reports whether a window may go out more than once, so that it is kept, in PanesTopic, what has gone out.
+func (p *Pipeline) KeepsHistory() bool {
+	return p.Trigger.Early() || !p.Trigger.FinalOnly && slices.ContainsFunc(p.Windows, func(d window.Definition) bool { return d.Lateness > 0 })
+}
+
+// InternalTopics are the topics of an app that nobody but the functions reads.
+func (a *App) InternalTopics() []string {
+	for i := range a.Pipelines {
+		if a.Pipelines[i].KeepsHistory() {
+			return []string{LedgerTopic, PanesTopic}
+		}
+	}
+	return []string{LedgerTopic}
+}
+
+// LedgerTopic and PanesTopic are the internal topics: the books, and what has gone out of windows that may go out again.
 const (
 	LedgerTopic = "tidemark-ledger"
 	PanesTopic  = "tidemark-panes"

@@ -22,7 +22,7 @@ func Facts(tp event.TopicPartition, st *statestore.Status, o kafkaio.Offsets) wa
 
 // SlotStatus is what it takes to tell whether a plan is due.
 func SlotStatus(b *Base, st *statestore.Status) pipeline.SlotStatus {
-	return pipeline.SlotStatus{Since: b.Offset, MaxTime: st.MaxTime, Slices: st.Slices}
+	return pipeline.SlotStatus{Since: b.Offset, EarlySince: b.EarlySince, MaxTime: st.MaxTime, Slices: st.Slices}
 }
 
 // Outside says why a slot and its log do not belong together, and what to do; empty if they do.

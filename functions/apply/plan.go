@@ -36,6 +36,7 @@ type Plan struct {
 	Watermark  event.Time
 	At         event.Time
 	Ended      bool
+	Panes      *pipeline.PanesSpan // where the pane history is; nil: it is empty
 	Partitions map[event.TopicPartition]Base
 }
 
@@ -79,6 +80,11 @@ func ReadGroup(ctx context.Context, log kafkaio.Log, group string) (*Plan, error
 		plan.Number = max(plan.Number, b.Plan)
 		plan.Watermark = max(plan.Watermark, b.Watermark)
 		plan.At = max(plan.At, b.At)
+	}
+	for _, b := range plan.Partitions {
+		if b.Panes != nil && b.Plan == plan.Number { // but for partitions that began with this plan
+			plan.Panes = b.Panes
+		}
 	}
 	return plan, nil
 }

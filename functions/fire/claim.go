@@ -47,7 +47,7 @@ func (r *runner) setFloor(parts []*partition, plan *apply.Plan) {
 
 // makeClaim commits the plan under the next number, and begins again.
 func (r *runner) makeClaim(ctx context.Context, parts []*partition, plan *apply.Plan) error {
-	next := &apply.Plan{Number: plan.Number + 1, Watermark: plan.Watermark, At: plan.At, Partitions: maps.Clone(plan.Partitions)}
+	next := &apply.Plan{Number: plan.Number + 1, Watermark: plan.Watermark, At: plan.At, Panes: plan.Panes, Partitions: maps.Clone(plan.Partitions)}
 	if err := r.session.Begin(ctx); err != nil {
 		return fmt.Errorf("claim of plan %d: begin: %w", next.Number, unknown(err))
 	}
@@ -80,6 +80,7 @@ func (r *runner) makeClaim(ctx context.Context, parts []*partition, plan *apply.
 	if err := r.session.End(ctx); err != nil {
 		return fmt.Errorf("claim of plan %d: end: %w", next.Number, unknown(err))
 	}
+	r.history.claimed(plan, next)
 	r.keep(next)
 	return errAgain
 }

@@ -60,7 +60,7 @@ func newBench(t *testing.T, yaml string, partitions int32, o memlog.Options) *be
 		t.Fatal(err)
 	}
 	b := &bench{app: app, pipe: pipes[0], log: memlog.New(o), store: memstore.New()}
-	for topic, n := range map[string]int32{"events": partitions, "results": 1, "results-late": 1, pipes[0].DeadLetterTopic: 1, spec.LedgerTopic: 1} {
+	for topic, n := range map[string]int32{"events": partitions, "results": 1, "results-late": 1, pipes[0].DeadLetterTopic: 1, spec.LedgerTopic: 1, spec.PanesTopic: 2} {
 		if err := b.log.CreateTopic(topic, n); err != nil {
 			t.Fatal(err)
 		}

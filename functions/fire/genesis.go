@@ -113,6 +113,7 @@ func (r *runner) genesis(ctx context.Context, begin []start, plan *apply.Plan) e
 		return err
 	}
 	maps.Copy(next.Partitions, plan.Partitions)
+	next.Panes = plan.Panes
 	if err := transact(ctx, r.session, []kafkaio.Message{record}, groupOffsets{r.pipe.Group(), offsets}); err != nil {
 		return fmt.Errorf("genesis: %w", err)
 	}

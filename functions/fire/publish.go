@@ -64,8 +64,8 @@ func unknown(err error) error {
 
 // publish commits the plan: one transaction with the results, the late and the failed records, the ledger, and the offsets of
 // every partition with their metadata.
-func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Plan, w, now event.Time, out *pipeline.Outcome, rep *Report) (*apply.Plan, error) {
-	number := plan.Number + 1
+func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Plan, d decision, now event.Time, out *pipeline.Outcome, rep *Report) (*apply.Plan, error) {
+	number, w := plan.Number+1, d.watermark
 	if err := r.session.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("plan %d: begin: %w", number, unknown(err))
 	}
@@ -81,12 +81,16 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 	if err := messages.flush(ctx); err != nil {
 		return nil, fmt.Errorf("plan %d: %w", number, err)
 	}
-	next := &apply.Plan{Number: number, Watermark: w, At: now, Partitions: make(map[event.TopicPartition]apply.Base, len(parts))}
+	span, err := r.publishHistory(ctx, number, now, plan.Panes, out.History)
+	if err != nil {
+		return nil, err
+	}
+	next := &apply.Plan{Number: number, Watermark: w, At: now, Panes: span, Partitions: make(map[event.TopicPartition]apply.Base, len(parts))}
 	offsets := make([]kafkaio.OffsetCommit, 0, len(parts))
 	entries := make([]ledgerPartition, 0, len(parts))
 	m := &made{plan: next}
 	for _, p := range parts {
-		b, err := r.commitment(ctx, p, next)
+		b, err := r.commitment(ctx, p, next, d.early)
 		if err != nil {
 			return nil, err
 		}
@@ -122,14 +126,18 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 
 // commitment is what the plan commits for a partition. Refused offsets that do not fit into its metadata are produced to the
 // ledger first: their positions have to be known.
-func (r *runner) commitment(ctx context.Context, p *partition, next *apply.Plan) (apply.Base, error) {
+func (r *runner) commitment(ctx context.Context, p *partition, next *apply.Plan, early bool) (apply.Base, error) {
 	totals := p.base.Totals
 	totals.Counts = totals.Add(p.outcome.Counts)
 	totals.Final += p.outcome.Final
 	b := apply.Base{Offset: p.raised.Top.Offset, Commitment: pipeline.Commitment{
 		Plan: next.Number, Watermark: next.Watermark, At: next.At, Token: p.raised.Top.Token, TopicID: p.TopicID,
 		ReplayFrom: p.outcome.ReplayFrom, MaxTime: p.raised.MaxTime, Totals: totals, Refused: p.outcome.Refused,
+		EarlySince: p.base.EarlySince, Panes: next.Panes,
 	}}
+	if early && r.pipe.Trigger.EarlyEvery > 0 {
+		b.EarlySince = b.Offset
+	}
 	err := r.fit(ctx, p, &b, next)
 	return b, err
 }

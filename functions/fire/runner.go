@@ -48,6 +48,7 @@ type runner struct {
 	said    map[string]bool // what this invocation has said of partitions: message and cause
 	tidied  event.Time      // when the state of ended pipelines was last looked for
 	unsure  *made           // a plan of which it is not known whether it was committed
+	history paneHistory
 	tally
 }
 
@@ -141,8 +142,9 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 		return rep, err
 	}
 	now := r.Clock()
-	w, due := r.decide(parts, plan, now, req, &rep)
-	if !due {
+	d := r.decide(parts, plan, now, req, &rep)
+	w := d.watermark
+	if !d.due {
 		return rep, nil
 	}
 	if r.session == nil {
@@ -156,17 +158,21 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	if r.claims(plan) {
 		return rep, r.makeClaim(ctx, parts, plan)
 	}
+	if err := r.loadHistory(ctx, plan); err != nil {
+		return rep, err
+	}
 	if err := r.raise(ctx, parts, plan, w); err != nil {
 		return rep, err
 	}
-	out, err := r.read(ctx, parts, plan, w, now)
+	out, err := r.read(ctx, parts, plan, d, now)
 	if err != nil {
 		return rep, err
 	}
-	next, err := r.publish(ctx, parts, plan, w, now, out, &rep)
+	next, err := r.publish(ctx, parts, plan, d, now, out, &rep)
 	if err != nil {
 		return rep, err
 	}
+	r.history.committed(next, out)
 	r.settle(next)
 	rep.Made, rep.Plan, rep.Watermark, rep.At, rep.Panes = true, next.Number, w, next.At, len(out.Panes)
 	r.logPlan(ctx, rep)
@@ -326,12 +332,20 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 	return nil
 }
 
+// decision is what a plan is to be.
+type decision struct {
+	watermark event.Time
+	due       bool
+	early     bool // open windows go out, since it is time
+}
+
 // decide finds the watermark of the plan and whether there is to be one.
-func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, req request, rep *Report) (event.Time, bool) {
+func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, req request, rep *Report) decision {
 	inputs := make([]watermark.Partition, len(parts))
 	slots := make([]pipeline.SlotStatus, len(parts))
-	behind := false
+	behind, waiting := false, r.history.waiting(plan, r.pipe)
 	for i, p := range parts {
+		waiting += max(p.status.Applied-p.base.Offset, 0)
 		inputs[i] = apply.Facts(p.TopicPartition, &p.status, p.offsets)
 		slots[i] = apply.SlotStatus(&p.base, &p.status)
 		rep.Lag += p.offsets.End - p.status.Applied
@@ -352,15 +366,16 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 	rep.Open = r.pipe.OpenSlices(plan.Watermark, slots)
 	// A dead attempt may have raised a partition beyond a watermark that another one still holds: no plan is possible below it.
 	fenced := slices.ContainsFunc(inputs, func(p watermark.Partition) bool { return p.Fence > w }) && !faults.Off(faults.RaiseFence)
+	early := r.pipe.EarlyDue(plan.At, now) || req.closeAll && r.pipe.Trigger.Early()
 	if behind || fenced || len(parts) == 0 {
-		return w, false
+		return decision{watermark: w}
 	}
 	due := r.pipe.Due(plan.Watermark, w, slots)
 	age := now.Sub(plan.At)
 	waited := age >= r.pipe.Watermark.EmitInterval
-	made := due.Now() || req.closeAll && w > plan.Watermark || waited && (due.Compact || w > plan.Watermark) || age >= event.SpanOf(daily)
+	made := due.Now() || r.pipe.DueEarly(w, slots, early, waiting) || req.closeAll && w > plan.Watermark || waited && (due.Compact || w > plan.Watermark) || age >= event.SpanOf(daily)
 	rep.Quiet = !made && rep.Open == 0 && rep.Lag == 0
-	return w, made
+	return decision{w, made, early}
 }
 
 // raise cuts every partition at its applied offset: from here on ingest classifies against w.
@@ -384,7 +399,7 @@ func (r *runner) raise(ctx context.Context, parts []*partition, plan *apply.Plan
 const readPage = 500
 
 // read reads what the plan needs, partition by partition in order, and computes it.
-func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan, w, now event.Time) (*pipeline.Outcome, error) {
+func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan, d decision, now event.Time) (*pipeline.Outcome, error) {
 	err := each(parts, func(p *partition) (err error) {
 		st := p.status
 		if p.raised.Top.Offset > st.Applied && !faults.Off(faults.IndexAfterRaise) { // what was folded since the status may have begun other slices
@@ -404,9 +419,13 @@ func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan,
 	}
 	prefixes := make([]pipeline.Prefix, len(parts))
 	for i, p := range parts {
-		prefixes[i] = pipeline.Prefix{TopicPartition: p.TopicPartition, Since: p.base.Offset, Upto: p.raised.Top.Offset, TakenOver: p.base.TakenOver, Refs: p.refs}
+		prefixes[i] = pipeline.Prefix{
+			TopicPartition: p.TopicPartition, Since: p.base.Offset, Upto: p.raised.Top.Offset, EarlySince: p.base.EarlySince, TakenOver: p.base.TakenOver, Refs: p.refs,
+		}
 	}
-	firing := r.pipe.NewFiring(plan.Number+1, now, plan.Watermark, w, prefixes)
+	firing := r.pipe.NewFiring(pipeline.Turn{
+		Plan: plan.Number + 1, At: now, Prev: plan.Watermark, W: d.watermark, Early: d.early, Recount: !r.history.counted(plan), History: &r.history.History,
+	}, prefixes)
 	for i, p := range parts {
 		refs := firing.Needs(i)
 		for len(refs) > 0 {

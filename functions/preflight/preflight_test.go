@@ -83,6 +83,9 @@ func healthy() *cluster {
 	ledger := maps.Clone(c.topics["results"].Configs)
 	ledger["retention.ms"] = "-1"
 	c.topics[spec.LedgerTopic] = kafkaio.TopicFacts{Replicas: 3, Configs: ledger}
+	panes := maps.Clone(c.topics["results"].Configs)
+	panes["cleanup.policy"] = "compact"
+	c.topics[spec.PanesTopic] = kafkaio.TopicFacts{Replicas: 3, Configs: panes}
 	c.broker = map[string]string{"offsets.retention.minutes": "10080", "offset.metadata.max.bytes": "4096", "transaction.max.timeout.ms": "900000"}
 	return c
 }
@@ -181,6 +184,7 @@ var cases = []struct {
 		w.window = "session, gap: 1h"
 		w.set(spec.LedgerTopic, "retention.ms", "1000")
 	}, Error, CheckRetention, "halts where one is gone", "retention.ms=-1"},
+	{"the pane history is not compacted", func(w *world) { w.set(spec.PanesTopic, "cleanup.policy", "delete") }, Error, CheckCleanup, "may go out again", "cleanup.policy=compact"},
 	{"the ledger is compacted", func(w *world) { w.set(spec.LedgerTopic, "cleanup.policy", "compact") }, Warning, CheckCleanup, "compact", "delete"},
 	{"one replica", func(w *world) {
 		w.topics["events"] = kafkaio.TopicFacts{Replicas: 1, Configs: w.topics["events"].Configs}

@@ -19,7 +19,7 @@ import (
 // fires any more.
 const outage = 24 * time.Hour
 
-// names are the topics of an app: sources, results, side topics (late and dead letters), and the ledger. Each is named once in
+// names are the topics of an app: sources, results, side topics (late and dead letters), and the internal ones. Each is named once in
 // all.
 func (c *check) names() (sources, all []string) {
 	add := func(name string) {
@@ -38,7 +38,9 @@ func (c *check) names() (sources, all []string) {
 		add(p.LateTopic)
 		add(p.DeadLetterTopic)
 	}
-	add(spec.LedgerTopic)
+	for _, name := range c.App.InternalTopics() {
+		add(name)
+	}
 	return sources, all
 }
 
@@ -63,7 +65,7 @@ func (c *check) topics(ctx context.Context) error {
 	if len(c.report.Missing) > 0 {
 		c.add(Error, CheckTopics, "", "do not exist: "+strings.Join(c.report.Missing, ", "),
 			"create them: `tidemark run --create-topics` with the same --config and --brokers does, or `kafka-topics.sh --create --topic NAME "+
-				"--partitions N` for each; the ledger topic, "+spec.LedgerTopic+", with --config retention.ms=-1")
+				"--partitions N` for each; the ledger topic, "+spec.LedgerTopic+", with --config retention.ms=-1, "+spec.PanesTopic+" with --config cleanup.policy=compact")
 	}
 	if len(unread) > 0 {
 		do := "see what the broker says"
@@ -79,6 +81,10 @@ func (c *check) topics(ctx context.Context) error {
 	}
 	if f := facts[spec.LedgerTopic]; f.Configs != nil {
 		c.ledger(f, facts, sources)
+	}
+	if f := facts[spec.PanesTopic]; f.Configs != nil && f.Configs["cleanup.policy"] != "compact" {
+		c.add(Error, CheckCleanup, spec.PanesTopic, fmt.Sprintf("cleanup.policy is %q: what has gone out of windows that may go out again is removed, and a pipeline halts "+
+			"where it is gone", f.Configs["cleanup.policy"]), "set cleanup.policy=compact")
 	}
 	c.replication(all, facts)
 	c.sizes(sources, facts)

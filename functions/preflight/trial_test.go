@@ -3,6 +3,7 @@ package preflight_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -45,9 +46,11 @@ func appOn(t *testing.T, c *kafkaio.Client, name string) preflight.Deps {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Partitions(t.Context(), []string{spec.LedgerTopic}); err != nil {
-		if err := c.CreateTopic(t.Context(), spec.LedgerTopic, 1, 1, map[string]string{"retention.ms": "-1"}); err != nil {
-			t.Fatal(err)
+	for topic, configs := range map[string]map[string]string{spec.LedgerTopic: {"retention.ms": "-1"}, spec.PanesTopic: {"cleanup.policy": "compact"}} {
+		if _, err := c.Partitions(t.Context(), []string{topic}); err != nil {
+			if err := c.CreateTopic(t.Context(), topic, 1, 1, configs); err != nil && !errors.Is(err, kafkaio.ErrTopicExists) {
+				t.Fatal(err)
+			}
 		}
 	}
 	return preflight.Deps{App: app, Pipelines: []*pipeline.Pipeline{p}, Kafka: c, Store: memstore.New()}

@@ -14,7 +14,7 @@ import (
 // unsupported returns the member of the spec that asks for something the project does not offer; empty: it offers all.
 func (s *Spec) unsupported() string {
 	switch s.Type {
-	case "tumbling", "sliding", "session", "cumulate", "":
+	case "tumbling", "sliding", "session", "cumulate", "global", "":
 	default:
 		return "type " + s.Type
 	}
@@ -25,10 +25,6 @@ func (s *Spec) unsupported() string {
 		return "session_touch " + s.SessionTouch
 	case s.SessionLateness != "" && s.SessionLateness != "time":
 		return "session_lateness " + s.SessionLateness
-	case s.Accumulation != "" && s.Accumulation != "accumulating":
-		return "accumulation " + s.Accumulation
-	case s.EarlyCount != nil:
-		return "early_count"
 	case s.Watermark != nil:
 		return s.Watermark.unsupported()
 	}
@@ -68,6 +64,8 @@ func (s *Spec) definition() window.Definition {
 		d.Kind = window.KindSession
 	case "cumulate":
 		d.Kind = window.KindCumulate
+	case "global":
+		d.Kind = window.KindGlobal
 	}
 	return d
 }

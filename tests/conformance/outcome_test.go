@@ -84,7 +84,7 @@ func (p *play) entryAsOutcome(at int) any {
 
 // paneAsOutcome writes a result as the vectors do.
 func (v *Vector) paneAsOutcome(at int, r *rig.Result) (any, error) {
-	out := map[string]any{"at": at, "key": r.Key, "start_ms": int64(r.Window.StartMS), "end_ms": int64(r.Window.EndMS), "pane": r.Pane.Timing}
+	out := map[string]any{"at": at, "key": r.Key, "start_ms": int64(r.Window.StartMS), "end_ms": int64(r.Window.EndMS), "pane": r.Pane.Timing, "pane_index": r.Pane.Index}
 	for theirs, ours := range map[string]string{
 		"count": "count", "sum": "sum", "avg": "average", "min": "min", "max": "max", "var_pop": "variance", "stddev_pop": "stddev",
 		"var_samp": "variance_sample", "stddev_samp": "stddev_sample", "first": "first", "last": "last",
@@ -102,14 +102,21 @@ func (v *Vector) paneAsOutcome(at int, r *rig.Result) (any, error) {
 		}
 		out["quantiles"] = quantiles
 	}
+	out["supersedes"], out["retracts"] = []any{}, []any{}
+	for _, o := range r.Pane.Supersedes {
+		out["supersedes"] = append(out["supersedes"].([]any), map[string]any{"start_ms": int64(o.StartMS), "end_ms": int64(o.EndMS), "pane_index": o.Index})
+	}
+	for _, o := range r.Pane.Retracts {
+		taken := map[string]any{"start_ms": int64(o.StartMS), "end_ms": int64(o.EndMS), "count": o.Results["count"], "sum": o.Results["sum"]}
+		out["retracts"] = append(out["retracts"].([]any), taken)
+	}
 	return out, nil
 }
 
-func quantileName(q float64) string { return strconv.FormatFloat(q, 'g', -1, 64) }
+// modelSource is the source of scenarios that the reference model has made.
+const modelSource = "model.py gen"
 
-// notOffered are the members of a pane that results do not have: the number of a pane within its window, and the panes that it
-// takes the place of. Everything else of such a pane is compared.
-func notOffered() []string { return []string{"pane_index", "supersedes", "retracts"} }
+func quantileName(q float64) string { return strconv.FormatFloat(q, 'g', -1, 64) }
 
 // pattern is what is compared of a vector's expectations.
 func (v *Vector) pattern(batched bool) (map[string]any, error) {
@@ -122,8 +129,9 @@ func (v *Vector) pattern(batched bool) (map[string]any, error) {
 				return nil, fmt.Errorf("fired[%d] is no object: %v", i, panes[i])
 			}
 			pane = maps.Clone(pane)
-			for _, name := range notOffered() {
-				delete(pane, name)
+			// The reference model says everything of its panes; vectors may say less.
+			if v.Source == modelSource && pane["supersedes"] == nil {
+				pane["supersedes"] = []any{}
 			}
 			if q, ok := pane["quantiles"].(map[string]any); ok {
 				byName := map[string]any{}

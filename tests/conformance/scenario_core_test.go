@@ -24,6 +24,8 @@ type coreEngine struct {
 	w     event.Time
 
 	late, dead []rig.Side
+	history    pipeline.History
+	waiting    pipeline.Waiting
 }
 
 // corePartition is the state of a partition.
@@ -88,11 +90,18 @@ func (e *coreEngine) fire(_ context.Context, now event.Time, low fire.LowFunc) (
 		prefixes[i] = pipeline.Prefix{TopicPartition: tp, Since: part.since, Upto: part.applied, Refs: part.refs()}
 	}
 	d := low(e.pipe.WatermarkPolicy(), inputs, e.w, now)
-	if !e.pipe.Due(e.w, d.Watermark, slots).Now() && !d.Moved {
+	counted := e.waiting != nil
+	waiting := e.waiting.Most()
+	for _, part := range e.parts {
+		waiting += part.applied - part.since
+	}
+	if !e.pipe.Due(e.w, d.Watermark, slots).Now() && !e.pipe.DueEarly(d.Watermark, slots, false, waiting) && !d.Moved {
 		return nil, e.w, nil
 	}
 	e.plan++
-	firing := e.pipe.NewFiring(e.plan, now, e.w, d.Watermark, prefixes)
+	firing := e.pipe.NewFiring(pipeline.Turn{
+		Plan: e.plan, At: now, Prev: e.w, W: d.Watermark, Recount: !counted, History: &e.history,
+	}, prefixes)
 	for i, part := range e.parts {
 		refs := firing.Needs(i)
 		payloads := make([][]byte, len(refs))
@@ -108,6 +117,9 @@ func (e *coreEngine) fire(_ context.Context, now event.Time, low fire.LowFunc) (
 		return nil, e.w, err
 	}
 	e.w = d.Watermark
+	if err := e.remember(out); err != nil {
+		return nil, e.w, err
+	}
 	for i, part := range e.parts {
 		if err := e.settle(int32(i), part, &out.Partitions[i]); err != nil {
 			return nil, e.w, err
@@ -120,6 +132,29 @@ func (e *coreEngine) fire(_ context.Context, now event.Time, low fire.LowFunc) (
 		}
 	}
 	return results, e.w, nil
+}
+
+// remember keeps what the plan says of panes, through the bytes of its records.
+func (e *coreEngine) remember(out *pipeline.Outcome) error {
+	if !e.pipe.KeepsHistory() && len(out.History) > 0 {
+		return fmt.Errorf("%d updates of a history that is not kept", len(out.History))
+	}
+	for _, u := range out.History {
+		key, value, err := e.pipe.HistoryRecord(e.plan, u)
+		if err != nil {
+			return err
+		}
+		read, _, ok, err := e.pipe.ReadHistory(key, value)
+		if err != nil || !ok {
+			return fmt.Errorf("history record %q: %t, %w", key, ok, err)
+		}
+		e.history.Apply([]pipeline.HistoryUpdate{read})
+	}
+	if e.waiting == nil {
+		e.waiting = pipeline.Waiting{}
+	}
+	e.waiting.Update(out.Waiting, e.w)
+	return nil
 }
 
 // settle does with the state what the plan says.

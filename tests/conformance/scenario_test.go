@@ -127,6 +127,12 @@ pipelines:
 		d.GapField, d.MaxGap = "gap", window.MaxSpan
 	}
 	p.Windows[0] = d
+	if s.Accumulation != "" {
+		p.Accumulation = spec.Accumulation(s.Accumulation)
+	}
+	if s.EarlyCount != nil {
+		p.Trigger.Count = *s.EarlyCount
+	}
 	for _, q := range s.Quantiles {
 		p.Aggregates[0].Functions = append(p.Aggregates[0].Functions, percentile(q))
 	}

@@ -107,7 +107,7 @@ func newLab(ctx context.Context, o Options) (l *lab, err error) {
 	}
 	l.closers = append(l.closers, l.client.Close)
 	l.admin = kadm.NewClient(l.client)
-	return l, l.topics(ctx, map[string]int32{spec.LedgerTopic: 1})
+	return l, l.topics(ctx, map[string]int32{spec.LedgerTopic: 1, spec.PanesTopic: 1})
 }
 
 // servers starts proxies, Redis and Kafka.

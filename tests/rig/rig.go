@@ -47,7 +47,7 @@ func New(app *spec.App, store statestore.Store, log *memlog.Log, partitions int3
 		return nil, err
 	}
 	w := &World{App: app, Pipelines: pipes, Log: log, Store: store, Logger: slog.New(slog.DiscardHandler)}
-	topics := map[string]int32{spec.LedgerTopic: 1}
+	topics := map[string]int32{spec.LedgerTopic: 1, spec.PanesTopic: 3}
 	for _, p := range pipes {
 		for _, t := range p.Topics {
 			topics[t] = partitions
@@ -179,11 +179,22 @@ type Result struct {
 	Key         string `json:"key"`
 	KeyEncoding string `json:"key_encoding"`
 	Pane        struct {
-		Timing   string `json:"timing"`
-		Revision int64  `json:"revision"`
+		Timing     string `json:"timing"`
+		Revision   int64  `json:"revision"`
+		Index      int64  `json:"index"`
+		Supersedes []Out  `json:"supersedes"`
+		Retracts   []Out  `json:"retracts"`
 	} `json:"pane"`
 	Results   map[string]any `json:"results"`
 	Timestamp string         `json:"timestamp"`
+}
+
+// Out is a pane that a result replaces or takes back.
+type Out struct {
+	StartMS event.Time     `json:"start_ms"`
+	EndMS   event.Time     `json:"end_ms"`
+	Index   int64          `json:"index"`
+	Results map[string]any `json:"results"`
 }
 
 // ParseResults decodes the values of result records, in order.

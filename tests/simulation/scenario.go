@@ -26,6 +26,7 @@ type Scenario struct {
 	Seed         uint64
 	Logs         [][]Record // by partition
 	Pipelines    [][]window.Definition
+	Triggers     []Triggered // of each pipeline; none: at the end of windows, and for late records
 	Bound        event.Span
 	Idle         event.Span
 	EmitInterval event.Span
@@ -133,6 +134,9 @@ pipelines:
 	app.BufferSize = sc.Buffer
 	for i, defs := range sc.Pipelines {
 		app.Pipelines[i].Windows = defs
+		if i < len(sc.Triggers) {
+			app.Pipelines[i].Trigger, app.Pipelines[i].Accumulation = sc.Triggers[i].Trigger, sc.Triggers[i].Accumulation
+		}
 		app.Pipelines[i].Watermark = spec.Watermark{
 			MaxOutOfOrder: sc.Bound, EmitInterval: sc.EmitInterval, IdleTimeout: sc.Idle, AllIdle: spec.AllIdleAdvance, MaxFutureSkew: skew,
 		}
@@ -201,6 +205,9 @@ func New(seed uint64) Scenario {
 	for range pick(r, 1, 1, 1, 2) {
 		sc.Pipelines = append(sc.Pipelines, definitions(r))
 	}
+	if panes := rand.New(rand.NewPCG(seed, 0x70616e6573)); panes.IntN(3) == 0 {
+		sc.triggers(panes)
+	}
 	keys, special := pick(r, 1, 1, 1, 2), r.IntN(4) == 0
 	for range pick(r, 1, 2, 2, 2, 2, 3) {
 		log := make([]Record, 1+r.IntN(5))
@@ -257,6 +264,41 @@ func (sc *Scenario) strikes(r *rand.Rand) {
 		case StrikeLose, StrikeKill:
 		}
 		sc.Strikes = append(sc.Strikes, k)
+	}
+}
+
+// Triggered says when a pipeline's windows go out, and what they hold then.
+type Triggered struct {
+	spec.Trigger
+	spec.Accumulation
+}
+
+// triggers chooses for each pipeline: mostly nothing but the end of windows. Panes that discard need transactions: those of a plan that
+// never was cannot be told by their revision.
+func (sc *Scenario) triggers(r *rand.Rand) {
+	for range sc.Pipelines {
+		t := Triggered{Accumulation: spec.Accumulating}
+		switch r.IntN(8) {
+		case 0:
+			t.EarlyEvery = pick[event.Span](r, 1, 2) * unit
+		case 1:
+			t.Count = int64(1 + r.IntN(3))
+		case 2:
+			t.EarlyEvery, t.Count = unit, int64(1+r.IntN(3))
+		case 3:
+			t.OnChange = true
+		case 4:
+			t.FinalOnly = true
+		}
+		switch r.IntN(5) {
+		case 0:
+			t.Accumulation = spec.Retracting
+		case 1, 2:
+			if !t.OnChange && !sc.AtOnce {
+				t.Accumulation = spec.Discarding
+			}
+		}
+		sc.Triggers = append(sc.Triggers, t)
 	}
 }
 

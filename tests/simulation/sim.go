@@ -136,7 +136,7 @@ func (s *Sim) open() (err error) {
 		return err
 	}
 	s.log = memlog.New(memlog.Options{NoMarkers: s.sc.NoMarkers, SingleUse: s.sc.SingleUse, NoTransactions: s.sc.AtOnce, Now: s.clock})
-	topics := []string{"events", spec.LedgerTopic}
+	topics := []string{"events", spec.LedgerTopic, spec.PanesTopic}
 	for i, p := range s.pipes {
 		p.CompactAfter = s.sc.CompactAfter
 		s.books = append(s.books, newBook(s.pipes[i], len(s.sc.Logs)))

@@ -324,7 +324,7 @@ func TestTopicsThatAreMissingAreNamed(t *testing.T) {
 	config, _ := manySpec(t, "memory", "unused")
 	brokers, client := fakeKafka(t)
 	a := tidemark(t, "run", "--config", config, "--brokers", brokers, "--for", "1s", "--listen", "off")
-	if want := "topics do not exist: in, out, out-late, processor-dead-letter, tidemark-ledger; create them, or let --create-topics do it"; a.code != 1 || !strings.Contains(a.err, want) {
+	if want := "topics do not exist: in, out, out-late, processor-dead-letter, tidemark-ledger, tidemark-panes; create them, or let --create-topics do it"; a.code != 1 || !strings.Contains(a.err, want) {
 		t.Errorf("want %s\n%s", want, a)
 	}
 	if a := tidemark(t, "validate", "--config", config, "--brokers", brokers); a.code != 1 || !strings.Contains(a.err, "topic in; topic out; topic out-late") {

@@ -209,7 +209,7 @@ pipelines:
 		got = append(got, fmt.Sprintf("%s %d %v", topic.Name, topic.Partitions, topic.Source))
 	}
 	want := []string{
-		"a 7 true", "b 7 true", "out 7 false", "other 7 false", "out-late 1 false", "dead 1 false", "shared 1 false", "tidemark-ledger 1 false",
+		"a 7 true", "b 7 true", "out 7 false", "other 7 false", "out-late 1 false", "dead 1 false", "shared 1 false", "tidemark-ledger 1 false", "tidemark-panes 1 false",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got)\n%s", d)

@@ -188,7 +188,10 @@ func TopicsOf(app *spec.App, partitions int32) []Topic {
 		add(Topic{Name: app.Pipelines[i].DeadLetterTopic, Partitions: 1})
 	}
 	// Committed metadata may name ledger records: they have to stay as long as the source topics' records, however long that is.
-	add(Topic{Name: spec.LedgerTopic, Partitions: 1, Configs: map[string]string{"retention.ms": "-1"}})
+	internal := map[string]map[string]string{spec.LedgerTopic: {"retention.ms": "-1"}, spec.PanesTopic: {"cleanup.policy": "compact"}}
+	for _, name := range app.InternalTopics() {
+		add(Topic{Name: name, Partitions: 1, Configs: internal[name]})
+	}
 	return out
 }
 

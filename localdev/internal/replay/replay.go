@@ -164,7 +164,7 @@ func (r *run) open(lines []jsonl.Line) error {
 			return err
 		}
 	}
-	targets := []string{spec.LedgerTopic}
+	targets := r.App.InternalTopics()
 	for i := range r.App.Pipelines {
 		p := &r.App.Pipelines[i]
 		targets = append(targets, p.SinkTopic, p.LateTopic, p.DeadLetterTopic)
@@ -374,7 +374,7 @@ func (s *session) End(ctx context.Context) error {
 	for i := range s.sent {
 		m := &s.sent[i].msg
 		s.run.tally(m.Topic)
-		if m.Topic == spec.LedgerTopic && !s.run.Ledger {
+		if m.Topic == spec.PanesTopic || m.Topic == spec.LedgerTopic && !s.run.Ledger {
 			continue
 		}
 		rec := event.Record{Offset: s.sent[i].at.Offset, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value, Headers: m.Headers}

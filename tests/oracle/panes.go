@@ -1,0 +1,103 @@
+package oracle
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
+	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+)
+
+// paneKey names one pane of a group, as others refer to it.
+type paneKey struct {
+	window, key string
+	window.Window
+	index int64
+}
+
+// PaneProblems says how a whole history of panes differs from what it must come to, where everything that was published is of a plan
+// that was committed, all of one pipeline. Each pane replaces, or takes back, panes that went out before and that no other has
+// replaced; what nobody has replaced in the end are the panes that there must be. Where panes discard, they add up to those.
+func PaneProblems(want []Pane, got []rig.Result, mode spec.Accumulation) []string {
+	got = slices.Clone(got)
+	slices.SortStableFunc(got, func(a, b rig.Result) int { return cmp.Compare(a.Pane.Revision, b.Pane.Revision) })
+	var out []string
+	problem := func(r *rig.Result, format string, args ...any) {
+		out = append(out, fmt.Sprintf("%s [%d, %d) %q, revision %d, pane %d: ", r.Window.Name, r.Window.StartMS, r.Window.EndMS, r.Key, r.Pane.Revision, r.Pane.Index)+
+			fmt.Sprintf(format, args...))
+	}
+	standing := map[paneKey]*rig.Result{}
+	for i := range got {
+		r := &got[i]
+		at := paneKey{r.Window.Name, r.Key, window.Window{Start: r.Window.StartMS, End: r.Window.EndMS}, r.Pane.Index}
+		replaced := int64(-1)
+		for _, o := range r.Pane.Supersedes {
+			before := paneKey{at.window, at.key, window.Window{Start: o.StartMS, End: o.EndMS}, o.Index}
+			old := standing[before]
+			if old == nil {
+				problem(r, "it replaces pane %d of [%d, %d), which did not go out, or is replaced already", o.Index, o.StartMS, o.EndMS)
+				continue
+			}
+			if before.Start < at.Start || before.End > at.End {
+				problem(r, "it replaces a pane of another window, [%d, %d)", o.StartMS, o.EndMS)
+			}
+			replaced = max(replaced, o.Index)
+			delete(standing, before)
+		}
+		if mode != spec.Discarding && r.Pane.Index != replaced+1 {
+			problem(r, "the largest index that it replaces is %d", replaced)
+		}
+		if mode == spec.Retracting && len(r.Pane.Retracts) != len(r.Pane.Supersedes) {
+			problem(r, "it replaces %d panes and takes back %d", len(r.Pane.Supersedes), len(r.Pane.Retracts))
+		}
+		if standing[at] != nil {
+			problem(r, "it went out before")
+		}
+		standing[at] = r
+	}
+	if mode == spec.Discarding {
+		return append(out, sums(want, got)...)
+	}
+	last := make([]rig.Result, 0, len(standing))
+	for _, r := range standing {
+		last = append(last, *r)
+	}
+	return append(out, Problems(want, last, false)...)
+}
+
+// sums compares what panes that discard add up to: of sessions, all that lie in one that there must be.
+func sums(want []Pane, got []rig.Result) []string {
+	var out []string
+	used := make([]bool, len(got))
+	for _, p := range want {
+		n, sum, _ := Moments(p.Values)
+		count, total, indexes := 0.0, 0.0, map[int64]int{}
+		for i := range got {
+			r := &got[i]
+			if r.Window.Name != p.Window || r.Key != p.Key || r.Window.StartMS < p.Start || r.Window.EndMS > p.End || r.Window.Type != "session" && r.Window.EndMS != p.End {
+				continue
+			}
+			used[i] = true
+			c, _ := r.Results["count"].(float64)
+			s, _ := r.Results["sum"].(float64)
+			count, total = count+c, total+s
+			if indexes[r.Pane.Index]++; c == 0 {
+				out = append(out, fmt.Sprintf("%s: pane %d is empty", p.ID(), r.Pane.Index))
+			}
+			if r.Window.Type != "session" && indexes[r.Pane.Index] > 1 {
+				out = append(out, fmt.Sprintf("%s: two panes %d", p.ID(), r.Pane.Index))
+			}
+		}
+		if count != float64(n) || total != sum {
+			out = append(out, fmt.Sprintf("%s: count is %g, want %d: panes that discard add up to the sum %g, want %g", p.ID(), count, n, total, sum))
+		}
+	}
+	for i := range got {
+		if !used[i] {
+			out = append(out, fmt.Sprintf("superfluous %s [%d, %d) %q: %v", got[i].Window.Name, got[i].Window.StartMS, got[i].Window.EndMS, got[i].Key, got[i].Results))
+		}
+	}
+	return out
+}
