@@ -443,7 +443,7 @@ func (f *Firing) Finish() (*Outcome, error) {
 	for i := range f.parts {
 		out.Partitions = append(out.Partitions, f.finishPart(i))
 	}
-	out.History = append(f.updates, f.turn.History.final(f.p, f.turn.W)...)
+	out.History = slices.Concat(f.updates, f.turn.History.final(f.p, f.turn.W))
 	sortUpdates(out.History)
 	out.Waiting = f.waiting
 	return out, nil

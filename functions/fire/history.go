@@ -82,9 +82,7 @@ func (r *runner) publishHistory(ctx context.Context, number int64, at event.Time
 	case atOnce || span.To-span.From > int64(rewriteAbove+rewriteTimes*live):
 		next.Partition = span.Partition
 		// What is forgotten is told once more, for the topic's compaction; entries that stay come after, and all of them.
-		for _, u := range h.All() {
-			updates = append(updates, u)
-		}
+		updates = append(updates, h.All()...)
 	default:
 		*next = *span
 	}

@@ -125,7 +125,7 @@ func (l *look) next(w watermark.Decision) string {
 		}
 		text := fmt.Sprintf("the next window to fire is %s from %s to %s", open.Name, open.Start, open.End)
 		if w.Watermark != event.MinTime {
-			text += fmt.Sprintf(", once the watermark has moved on by %s", span(open.at.End.Sub(w.Watermark)))
+			text += ", once the watermark has moved on by " + span(open.at.End.Sub(w.Watermark))
 		}
 		return text + fmt.Sprintf(": when each partition that is not idle has had a time of %s", open.at.End.Add(l.pipe.WatermarkPolicy().Bound))
 	}

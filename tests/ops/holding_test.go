@@ -27,7 +27,7 @@ func TestExplainSaysWhatTheHolderWaitsFor(t *testing.T) {
 			s.Clock += 40_000
 			deliver(s, 10, 40_000, 0)
 		}, []string{"events/1 holds it back: no record for 40s, idle in 20s, and then left out; its largest time is 2025-01-01T"}, "the next window to fire is "},
-		"all are idle": {minute, func(s *stage) { s.Clock += 70_000 }, []string{"all partitions are idle: the watermark follows the clock, 1m0s behind it"}, ""},
+		"all are idle":                    {minute, func(s *stage) { s.Clock += 70_000 }, []string{"all partitions are idle: the watermark follows the clock, 1m0s behind it"}, ""},
 		"all are idle, and it is to stay": {strings.Replace(minute, "idle_timeout_secs: 60", "idle_timeout_secs: 60, all_idle: hold", 1), func(s *stage) { s.Clock += 70_000 }, []string{"all_idle is hold"}, ""},
 		"records wait": {minute, func(s *stage) {
 			s.records(3, 40, 1)
