@@ -58,7 +58,7 @@ func Example() {
 		refs[i] = kept[i].Ref
 	}
 	orders := event.TopicPartition{Topic: "orders"}
-	plan := p.NewFiring(1, 70_000, event.MinTime, 60_000, []pipeline.Prefix{{TopicPartition: orders, Since: 0, Upto: 5, Refs: refs}})
+	plan := p.NewFiring(pipeline.Turn{Plan: 1, At: 70_000, Prev: event.MinTime, W: 60_000}, []pipeline.Prefix{{TopicPartition: orders, Since: 0, Upto: 5, Refs: refs}})
 	var needed []delta.Ref
 	var payloads [][]byte
 	for _, r := range plan.Needs(0) {

@@ -25,7 +25,7 @@ func play(t *testing.T, p *Pipeline, passes []pass) []string {
 	prev, since, offset := event.MinTime, int64(0), int64(0)
 	var lines []string
 	for n, x := range passes {
-		f := p.NewFolder()
+		f := p.NewFolder(event.TopicPartition{Topic: "in"})
 		f.Begin(Chunk{From: offset, Fence: prev})
 		for text := range strings.FieldsSeq(x.records) {
 			var at event.Time

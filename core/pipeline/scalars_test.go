@@ -58,7 +58,7 @@ func results(t testing.TB, p *Pipeline, parts map[event.TopicPartition][]event.R
 		states = append(states, s)
 		prefixes = append(prefixes, Prefix{TopicPartition: tp, Upto: 1000, Refs: s.refs()})
 	}
-	f := p.NewFiring(1, 0, event.MinTime, 20, prefixes)
+	f := p.NewFiring(Turn{Plan: 1, At: 0, Prev: event.MinTime, W: 20}, prefixes)
 	for i, s := range states {
 		refs := f.Needs(i)
 		if err := f.Feed(i, refs, s.read(refs)); err != nil {

@@ -33,7 +33,8 @@ func TestTheBuilderMakesWhatTheFileMakes(t *testing.T) {
 		Pipeline("totals", func(p *spec.PipelineBuilder) {
 			p.Topics("feedback").Ungrouped().RecordTimestamp().Value("a", "a").Value("b", "b").
 				AggregateAll("sum").Aggregate("b", "max").
-				Tumbling("d", 24*time.Hour, spec.NoLateness()).
+				Tumbling("d", 24*time.Hour, spec.NoLateness()).Cumulate("c", 24*time.Hour, time.Hour, spec.NoLateness()).
+				Trigger(spec.Trigger{EarlyEvery: 10_000, Count: 5}).Accumulate(spec.Discarding).
 				Sink("totals").DeadLetter("bad").Policy(spec.PolicySkip).Watermark(spec.PeriodicWatermark(0, time.Second))
 		}).
 		Pipeline("plain", func(p *spec.PipelineBuilder) { p.Tumbling("h", time.Hour, spec.NoLateness()) }).
@@ -63,7 +64,9 @@ pipelines:
     key: []
     values: {a: a, b: b}
     aggregates: {a: [sum], b: [max]}
-    windows: [{name: d, size: 24h, allowed_lateness: 0}]
+    windows: [{name: d, size: 24h, allowed_lateness: 0}, {name: c, type: cumulate, size: 24h, step: 1h, allowed_lateness: 0}]
+    trigger: {early: {every: 10s}, count: 5}
+    accumulation: discarding
     sink: {topic: totals}
     error_handling: {policy: skip, dead_letter_topic: bad}
     watermark: {strategy: periodic, emit_interval: 1s, max_out_of_orderness: 0}
