@@ -30,6 +30,7 @@ func commitment() *Commitment {
 // Stored bytes. A change of these goldens is a new version, or it loses what users have stored.
 func TestStoredBytesStayAsTheyAre(t *testing.T) {
 	groups, sessions := compile(t, tumbling, ""), compile(t, `[{name: s, type: session, gap: 5ms, allowed_lateness: 0s}]`, "")
+	scalars := compileFunctions(t, "count, first, last, distinct")
 	records := []event.Record{rec(0, 1, "a", 1.5), rec(1, 2, "b", -2), rec(2, 3, "a", 1e300)}
 	for name, got := range map[string][]byte{
 		"commitment.v2": AppendCommitment(nil, takenOver()),
@@ -38,9 +39,10 @@ func TestStoredBytesStayAsTheyAre(t *testing.T) {
 		"outbox.v1": AppendOutbox(nil, []OutboxEntry{
 			{Offset: 5, Reason: event.ReasonLate, Time: -3, Fence: 88}, {Offset: 900, Reason: event.ReasonDecode, Time: event.MinTime, Fence: event.MinTime, Detail: "why"},
 		}),
-		"refused.v1":  AppendRefused(nil, commitment().Refused),
-		"groups.v1":   fold(t, groups, genesis, records...).Deltas[0].Payload,
-		"sessions.v1": fold(t, sessions, genesis, records...).Deltas[0].Payload,
+		"refused.v1":      AppendRefused(nil, commitment().Refused),
+		"groups.v1":       fold(t, groups, genesis, records...).Deltas[0].Payload,
+		"groups-rows2.v1": fold(t, scalars, genesis, value(0, 1, `"x"`), value(1, 2, `12.50`), value(2, 3, `true`)).Deltas[0].Payload,
+		"sessions.v1":     fold(t, sessions, genesis, records...).Deltas[0].Payload,
 	} {
 		path := filepath.Join("testdata", name)
 		if *update {
@@ -164,6 +166,8 @@ func FuzzDecodePayloads(f *testing.F) {
 	f.Add(fold(f, groups, genesis, rec(0, 1, "a", 1)).Deltas[0].Payload)
 	sessions := compile(f, `[{name: s, type: session, gap: 5ms, allowed_lateness: 0s}]`, "")
 	f.Add(fold(f, sessions, genesis, rec(0, 1, "a", 1)).Deltas[0].Payload)
+	scalars := compileFunctions(f, "count, first, last, distinct")
+	f.Add(fold(f, scalars, genesis, value(0, 1, `"x"`), value(1, 2, `12.50`)).Deltas[0].Payload)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		check := func(err error) {
 			if err != nil && !errors.Is(err, ErrPayload) {
@@ -176,7 +180,7 @@ func FuzzDecodePayloads(f *testing.F) {
 		check(err)
 		_, err = DecodeCounts(b)
 		check(err)
-		for _, p := range []*Pipeline{groups, sessions} {
+		for _, p := range []*Pipeline{groups, sessions, scalars} {
 			it := p.groups(delta.SliceID{}, b)
 			for it.next() {
 				continue

@@ -1,17 +1,22 @@
 package pipeline
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate/aggregatetest"
+	"github.com/llm-auto-optimizer/tidemark/core/delta"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
 // compileFunctions makes a pipeline of two topics with one value v and the given functions.
-func compileFunctions(t testing.TB, functions string) *Pipeline {
+func compileFunctions(t testing.TB, functions string, with ...spec.Option) *Pipeline {
 	t.Helper()
 	app, err := spec.Load(fmt.Appendf(nil, `
 processor:
@@ -25,7 +30,7 @@ pipelines:
     aggregates: {v: [%s]}
     windows: [{name: w, type: tumbling, size: 10ms, allowed_lateness: 0s}]
     sink: {topic: out}
-`, functions), "test.yaml")
+`, functions), "test.yaml", with...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,5 +207,70 @@ func TestViewsCompareTheNewFunctions(t *testing.T) {
 		if err != nil || n != 1 || (found == 0) != c.same {
 			t.Errorf("%v: %d compared, %d differ, %v", c.other, n, found, err)
 		}
+	}
+}
+
+// longest is a user-defined function: the longest text, of several the least.
+type longest struct{ text string }
+
+func (l *longest) Reset() { l.text = "" }
+
+func (l *longest) take(s string) {
+	if len(s) > len(l.text) || len(s) == len(l.text) && s < l.text {
+		l.text = s
+	}
+}
+
+func (l *longest) Add(in *aggregate.Input) { l.take(string(in.Text)) }
+
+func (l *longest) Merge(other aggregate.State) {
+	if o, ok := other.(*longest); ok {
+		l.take(o.text)
+	}
+}
+
+func (l *longest) AppendBinary(dst []byte) ([]byte, error) { return append(dst, l.text...), nil }
+
+func (l *longest) MergeBinary(stored []byte) error {
+	if !utf8.Valid(stored) {
+		return errors.New("not UTF-8")
+	}
+	l.take(string(stored))
+	return nil
+}
+
+func (l *longest) AppendJSON(dst []byte) []byte { return event.AppendJSONString(dst, []byte(l.text)) }
+
+// From the spec to the result, through stored deltas of two partitions.
+func TestFunctionsOfOnesOwnAreFoldedStoredAndFired(t *testing.T) {
+	g, err := aggregate.NewRegistry(aggregate.Definition{Name: "longest", Doc: "Longest text.", Scalars: true, New: func() aggregate.State { return &longest{} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := g.Parse("longest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	aggregatetest.Laws(t, f)
+	p := compileFunctions(t, "count, longest, first", spec.WithFunctions(g))
+	one, two := event.TopicPartition{Topic: "a"}, event.TopicPartition{Topic: "z"}
+	parts := map[event.TopicPartition][]event.Record{
+		one: {value(0, 3, `"ab"`), value(1, 4, `"abc"`), value(2, 5, `17`)},
+		two: {value(0, 2, `"zzz"`), value(1, 4, `"aaa"`)},
+	}
+	if got, want := results(t, p, parts, one, two), `{"count":5,"longest":"aaa","first":"zzz"}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if _, err := Compile(spec.Pipeline{Values: p.Values, Aggregates: p.Aggregates, Windows: p.Windows}); !errors.Is(err, aggregate.ErrUnknownFunction) {
+		t.Errorf("without the registry: %v", err)
+	}
+	payload := fold(t, p, genesis, value(0, 1, `"x"`)).Deltas[0].Payload
+	payload[bytes.LastIndexByte(payload, 'x')] = 0xff
+	v, err := p.NewView(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Add(delta.SliceID{}, payload); !errors.Is(err, ErrPayload) || !strings.Contains(err.Error(), "function longest: not UTF-8") {
+		t.Errorf("damaged state: %v", err)
 	}
 }

@@ -162,6 +162,11 @@ func (j *judgement) compare(w oracle.Pane, g pane) {
 	// Values are whole and small enough that their sums are exact.
 	if r.Sum != sum || r.Min != slices.Min(w.Values) || r.Max != slices.Max(w.Values) {
 		j.account(1, 1, "%s: %s has the right number of records, but not the right ones: sum %v, want %v", j.name, w.ID(), r.Sum, sum)
+		return
+	}
+	first, last := oracle.Edges(w.Events)
+	if d := float64(oracle.Distinct(w.Values)); r.First != first || r.Last != last || d <= 1024 && r.Distinct != d {
+		j.account(1, 1, "%s: %s has the right records, but first %v, last %v, distinct %v, want %v, %v, %v", j.name, w.ID(), r.First, r.Last, r.Distinct, first, last, d)
 	}
 }
 

@@ -66,6 +66,8 @@ func paneOf(pipeline string, w oracle.Pane, revision int64) pane {
 	p.Pane.Timing, p.Pane.Revision = "on_time", revision
 	n, sum, _ := oracle.Moments(w.Values)
 	p.Results.Count, p.Results.Sum, p.Results.Min, p.Results.Max = float64(n), sum, slices.Min(w.Values), slices.Max(w.Values)
+	p.Results.First, p.Results.Last = oracle.Edges(w.Events)
+	p.Results.Distinct = float64(oracle.Distinct(w.Values))
 	return p
 }
 
@@ -96,6 +98,9 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		{"record missing", sliding, func(o *published) { o.panes[3].Results.Count-- }, 1, 0, "want"},
 		{"record twice", session, func(o *published) { o.panes[3].Results.Count++ }, 0, 1, "want"},
 		{"one record for another", tumbling, func(o *published) { o.panes[3].Results.Sum++ }, 1, 1, "not the right ones"},
+		{"another first", tumbling, func(o *published) { o.panes[3].Results.First += .5 }, 1, 1, "want"},
+		{"another last", tumbling, func(o *published) { o.panes[3].Results.Last += .5 }, 1, 1, "want"},
+		{"a distinct value more", tumbling, func(o *published) { o.panes[3].Results.Distinct++ }, 1, 1, "distinct"},
 		{"pane twice with one revision", tumbling, func(o *published) { o.panes = append(o.panes, o.panes[5]) }, 0, -1, "published twice"},
 		{"pane again", tumbling, func(o *published) {
 			p := o.panes[5]

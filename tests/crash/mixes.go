@@ -88,7 +88,7 @@ pipelines:`, id, a.sources[0], a.group)
     timestamp: {field: t, unit: ms}
     values: {v: v}
     windows: %[4]s
-    aggregates: {v: [count, sum, min, max%[6]s]}
+    aggregates: {v: [count, sum, min, max, first, last, distinct%[6]s]}
     watermark: {max_out_of_orderness_ms: %[5]d}
     error_handling: {dead_letter_topic: dead-%[1]s-%[2]s}
     late: {topic: late-%[1]s-%[2]s}

@@ -31,7 +31,7 @@ type pane struct {
 		Revision int64  `json:"revision"`
 	} `json:"pane"`
 	Results struct {
-		Count, Sum, Min, Max float64
+		Count, Sum, Min, Max, First, Last, Distinct float64
 	} `json:"results"`
 }
 

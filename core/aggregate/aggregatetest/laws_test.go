@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 
@@ -38,6 +39,19 @@ func TestDistinctOfManyKeepsTheLaws(t *testing.T) {
 		t.Fatal(err)
 	}
 	aggregatetest.Laws(t, f, aggregatetest.Sizes(30_000, 4))
+}
+
+// Numbers that are written in several ways, and integers that no float64 tells apart.
+func TestDistinctOfNumbersKeepsTheLaws(t *testing.T) {
+	f, err := aggregate.Parse("distinct")
+	if err != nil {
+		t.Fatal(err)
+	}
+	aggregatetest.Laws(t, f, aggregatetest.Inputs(func(r *rand.Rand) aggregate.Input {
+		n := 1<<53 + r.IntN(50)
+		text := fmt.Appendf(nil, []string{"%d", "%d.0", "%de0", "%d00e-2"}[r.IntN(4)], n)
+		return aggregate.Input{Kind: aggregate.InputNumber, Number: float64(n), Text: text}
+	}))
 }
 
 // broken is a sum that breaks a law.
