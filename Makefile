@@ -19,6 +19,7 @@ REBUILD ?= 1000000
 SEED ?=
 OTEL ?=
 LOGS ?=
+CONTAINERS ?=
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
@@ -39,6 +40,14 @@ help: ## what each target does
 .PHONY: run
 run: ## the main job on this machine, with Go alone: sample events in, windows out (ARGS="--for 30s")
 	@go build -o dist/tidemark ./localdev && exec dist/tidemark run $(ARGS)
+
+.PHONY: up
+up: ## all of it in containers (Docker, Compose v2): Kafka, Redis, the functions in Lambda's image, console; waits for results
+	@localdev/up $(BOOTSTRAP_FLAGS)
+
+.PHONY: down
+down: ## removes everything that make up started and built
+	@localdev/down
 
 .PHONY: build
 build: ## the bootstrap binaries for Lambda in dist/ARCH/FUNCTION/, and dist/tidemark for this machine (OTEL=1: with traces)
@@ -80,6 +89,14 @@ test: ## every test, with the race detector, on real servers (starts or installs
 test-short: ## the tests that need Go alone: no server, no C compiler
 	CGO_ENABLED=0 go test -short -shuffle=on ./...
 
+.PHONY: test-containers
+test-containers: ## the tests in containers: functions in Lambda's image, make up and make down (CONTAINERS=off leaves them out)
+ifeq ($(CONTAINERS),off)
+	@echo 'CONTAINERS=off: the container tests were LEFT OUT; nothing of localdev/compose.yaml or of the functions in containers was tested'
+else
+	docker=$$(tests/containers/up); eval "$$docker"; go test -count=1 -v -timeout 15m -tags containers ./tests/containers
+endif
+
 .PHONY: simulate
 simulate: ## random schedules of the real functions over simulated servers: deaths, zombies, lost state (SEEDS=10000)
 	@go test -c -o dist/simulation.test ./tests/simulation
@@ -115,7 +132,7 @@ bench-e2e: ## what the whole path costs on a real Redis: CPU seconds per million
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## golangci-lint as .golangci.yml says, and functions that nothing reaches
 	$(GOLANGCI_LINT) run ./...
-	@dead=$$($(TOOL) deadcode -test -tags servers ./...); [ -z "$$dead" ] || { echo "unreachable functions:"; echo "$$dead"; exit 1; }
+	@dead=$$($(TOOL) deadcode -test -tags servers,containers ./...); [ -z "$$dead" ] || { echo "unreachable functions:"; echo "$$dead"; exit 1; }
 
 # Built from source once per version: the released binary may be out of reach, the module proxy is not.
 $(GOLANGCI_LINT):

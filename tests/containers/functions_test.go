@@ -1,0 +1,305 @@
+//go:build containers
+
+package containers_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
+	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+)
+
+const (
+	partitions = 3
+	records    = 900
+	source     = "in"
+	start      = event.Time(1_700_000_000_000)
+)
+
+const query = `
+app: containers
+processor:
+  watermark: {max_out_of_orderness_ms: 500, emit_interval_ms: 20, idle_timeout_secs: 3600}
+  error_handling: {policy: dead_letter, max_retries: 1, initial_retry_delay_ms: 1}
+  kafka:
+    consumer: {topics: [in], group_id: containers-trigger}
+    producer: {result_topic: out}
+pipelines:
+  - name: p
+    timestamp: {field: t, unit: ms}
+    values: {v: v}
+    windows:
+      - {name: tumbling, type: tumbling, size: 1s, allowed_lateness: 1s}
+      - {name: session, type: session, gap: 90ms, allowed_lateness: 0s}
+    aggregates: {v: [count, sum, average, min, max, variance, stddev, p50, p95, p99]}
+    late: {topic: late}
+`
+
+// job is the main job on a stage: its records, and the test as its trigger and its schedule.
+type job struct {
+	*stage
+	random       *rand.Rand
+	app          *spec.App
+	client       *kafkaio.Client
+	ingest, fire *function
+	events       []oracle.Event
+	log          [partitions][]event.Record
+	at           [partitions]int // the next record to be delivered
+}
+
+// The whole path in containers: the functions as they are deployed in Lambda's base image, batches of any size, deliveries twice
+// over, and in the middle of it a broker that is killed and a store that forgets everything. What comes out is what a batch
+// computation has.
+func TestFunctionsInContainersComeToWhatABatchComputationDoes(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
+		var err error
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatalf("TIDEMARK_SEED: %v", err)
+		}
+	}
+	t.Logf("TIDEMARK_SEED=%d", seed)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	j := newJob(t, seed)
+	j.schedule(ctx) // the genesis
+	step := 0
+	for j.deliver(ctx, 20+j.random.IntN(60)) {
+		switch step++; step {
+		case 4:
+			t.Log("FLUSHALL")
+			j.flush(ctx)
+		case 8:
+			j.killBrokerWhileFiring(ctx)
+		case 12:
+			t.Log("FLUSHALL while fire is at work")
+			fired := make(chan struct{})
+			go func() { defer close(fired); j.schedule(ctx) }()
+			j.flush(ctx)
+			<-fired
+		}
+		if step%3 == 0 {
+			j.schedule(ctx)
+		}
+	}
+	if step < 12 {
+		t.Fatalf("%d deliveries: not every fault was there", step)
+	}
+	j.check(ctx)
+}
+
+func newJob(t *testing.T, seed uint64) *job {
+	t.Helper()
+	j := &job{stage: newStage(t), random: rand.New(rand.NewPCG(seed, 1))}
+	var err error
+	if j.app, err = spec.Load([]byte(query), "tidemark.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	if j.client, err = kafkaio.Open(t.Context(), kafkaio.Options{Brokers: []string{j.brokers}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(j.client.Close)
+	p := j.app.Pipelines[0]
+	for name, n := range map[string]int32{source: partitions, p.SinkTopic: 2, p.LateTopic: 1, p.DeadLetterTopic: 1, spec.LedgerTopic: 1} {
+		if err := j.client.CreateTopic(t.Context(), name, n, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.fill(t.Context())
+	arch := serverArchitecture(t)
+	j.ingest = j.function("ingest", arch, query, "20")
+	j.fire = j.function("fire", arch, query, "3")
+	return j
+}
+
+// serverArchitecture is GOARCH of the daemon's containers.
+func serverArchitecture(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "docker", "version", "--format", "{{.Server.Arch}}").Output()
+	if err != nil {
+		t.Fatalf("docker version: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// fill writes the records: out of order within the bound, some far too late, and what closes all windows at last.
+func (j *job) fill(ctx context.Context) {
+	j.t.Helper()
+	var messages []kafkaio.Message
+	add := func(p int, at event.Time, key string, v float64) {
+		tp := event.TopicPartition{Topic: source, Partition: int32(p)}
+		r := event.Record{Offset: int64(len(j.log[p])), Key: []byte(key), Value: fmt.Appendf(nil, `{"t":%d,"v":%v}`, at, v), Timestamp: event.FromGo(time.Now())}
+		j.log[p] = append(j.log[p], r)
+		j.events = append(j.events, oracle.Event{TopicPartition: tp, Offset: r.Offset, Time: at, Key: key, Value: v})
+		messages = append(messages, kafkaio.Message{Topic: source, Partition: tp.Partition, Key: r.Key, Value: r.Value, Timestamp: r.Timestamp})
+	}
+	for i := range records {
+		at := start.Add(event.Span(i*20 - j.random.IntN(400)))
+		if j.random.IntN(40) == 0 {
+			at = at.Add(-event.Span(2000 + j.random.IntN(8000)))
+		}
+		add(j.random.IntN(partitions), at, string(rune('a'+j.random.IntN(5))), float64(j.random.IntN(1000))/10)
+	}
+	for p := range partitions {
+		add(p, start.Add(1_000_000), "end", 1)
+	}
+	if err := j.client.Produce(ctx, messages); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+// deliver hands a batch of up to n records of each partition to ingest, sometimes a second time, and takes up again what came
+// back. It reports whether anything is left.
+func (j *job) deliver(ctx context.Context, n int) bool {
+	j.t.Helper()
+	batch := map[event.TopicPartition][]event.Record{}
+	var to [partitions]int
+	left := false
+	for p := range partitions {
+		to[p] = min(len(j.log[p]), j.at[p]+j.random.IntN(n+1))
+		if rs := j.log[p][j.at[p]:to[p]]; len(rs) > 0 {
+			batch[event.TopicPartition{Topic: source, Partition: int32(p)}] = rs
+		}
+		left = left || j.at[p] < len(j.log[p])
+	}
+	if !left {
+		return false
+	}
+	if len(batch) == 0 {
+		return true
+	}
+	payload := rig.Payload(batch)
+	for range 1 + j.random.IntN(4)/3 {
+		answer, err := j.ingest.invoke(ctx, payload)
+		if err != nil {
+			if ctx.Err() != nil {
+				j.t.Fatal(err)
+			}
+			j.t.Logf("delivered again: %v", err)
+			return true
+		}
+		for p, offset := range j.failures(answer) {
+			to[p] = min(to[p], int(offset))
+		}
+	}
+	for p := range partitions {
+		j.at[p] = max(j.at[p], to[p])
+	}
+	return true
+}
+
+// failures returns the first offset of each partition that was answered as not applied.
+func (j *job) failures(answer []byte) map[int]int64 {
+	j.t.Helper()
+	var got struct {
+		BatchItemFailures []struct {
+			ItemIdentifier struct {
+				Partition string
+				Offset    int64
+			}
+		}
+	}
+	if err := json.Unmarshal(answer, &got); err != nil {
+		j.t.Fatalf("answer %s: %v", answer, err)
+	}
+	first := map[int]int64{}
+	for _, f := range got.BatchItemFailures {
+		p, err := strconv.Atoi(strings.TrimPrefix(f.ItemIdentifier.Partition, source+"-"))
+		if err != nil {
+			j.t.Fatalf("answer %s: %v", answer, err)
+		}
+		if o, ok := first[p]; !ok || f.ItemIdentifier.Offset < o {
+			first[p] = f.ItemIdentifier.Offset
+		}
+	}
+	return first
+}
+
+// schedule invokes fire as its schedule does. A run that fails is followed by the next one.
+func (j *job) schedule(ctx context.Context) {
+	if _, err := j.fire.invoke(ctx, []byte("{}")); err != nil && ctx.Err() == nil {
+		j.t.Logf("fire: %v", err)
+	}
+}
+
+func (j *job) killBrokerWhileFiring(ctx context.Context) {
+	j.t.Helper()
+	j.t.Log("SIGKILL to the broker while fire is at work")
+	fired := make(chan struct{})
+	go func() { defer close(fired); j.schedule(ctx) }()
+	begun := time.Now()
+	j.kill(ctx, j.kafka)
+	// Its log has the line of its first start: it is back when it answers.
+	for {
+		if _, err := j.client.Offsets(ctx, []event.TopicPartition{{Topic: source}}); err == nil {
+			break
+		} else if ctx.Err() != nil {
+			j.t.Fatal(err)
+		}
+	}
+	<-fired
+	j.t.Logf("the broker is back after %d ms", time.Since(begun).Milliseconds())
+}
+
+// check waits for all results and compares them.
+func (j *job) check(ctx context.Context) {
+	t, p := j.t, j.app.Pipelines[0]
+	var problems []string
+	var side string
+	for ctx.Err() == nil {
+		j.schedule(ctx)
+		plans, err := oracle.ParseLedger(j.read(ctx, spec.LedgerTopic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if says := oracle.Unbalanced(plans); says != "" {
+			t.Fatal(says)
+		}
+		all, late := oracle.Compute(p.Windows, j.events, func(e oracle.Event) event.Time { return oracle.Fence(plans, e.TopicPartition, e.Offset) })
+		var want []oracle.Pane
+		for _, pane := range all {
+			if pane.Key != "end" { // its windows stay open
+				want = append(want, pane)
+			}
+		}
+		got, err := rig.ParseResults(j.read(ctx, p.SinkTopic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sides, err := rig.ParseSide(j.read(ctx, p.LateTopic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		problems, side = oracle.Problems(want, got, false), oracle.LateProblems(late, sides)
+		if len(problems) == 0 && side == "" {
+			if len(want) < 20 || len(late) == 0 {
+				t.Fatalf("%d panes and %d late records prove nothing", len(want), len(late))
+			}
+			t.Logf("%d records, %d plans, %d panes, %d results, %d late records", len(j.events), len(plans), len(want), len(got), len(late))
+			return
+		}
+	}
+	t.Fatalf("%s; %d differences, the first ones:\n%s", side, len(problems), strings.Join(problems[:min(5, len(problems))], "\n"))
+}
+
+func (j *job) read(ctx context.Context, topic string) []kafkaio.PublishedRecord {
+	j.t.Helper()
+	out, err := j.client.ReadAll(ctx, topic)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		j.t.Fatalf("read %s: %v", topic, err)
+	}
+	return out
+}
