@@ -175,6 +175,7 @@ func (p *Pipeline) WatermarkPolicy() watermark.Policy {
 		Bound:       p.Watermark.MaxOutOfOrder,
 		IdleTimeout: p.Watermark.IdleTimeout,
 		AllIdle:     watermark.AllIdle(p.Watermark.AllIdle),
+		CatchUp:     p.Watermark.CatchUp,
 		Periodic:    p.Watermark.Periodic,
 		Interval:    p.Watermark.EmitInterval,
 	}

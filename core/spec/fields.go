@@ -176,6 +176,10 @@ func watermarkFields() []field {
 			doc: "Where the watermark goes when all partitions are idle: on with the clock (advance), nowhere (hold), to the largest of the partitions (max).",
 		},
 		{
+			name: "on_resume", kind: kindString, def: "hold", enum: []string{"hold", "catch_up"},
+			doc: "A partition that comes back from being idle with old records: the watermark waits for it (hold), or goes on without it until it has caught up (catch_up), and its records may be late.",
+		},
+		{
 			name: "max_future_skew", kind: kindDuration, def: day, bounds: lasting(0, 100*365*day), word: "off", wordMs: -1,
 			doc: "How far the event time of a record may be after its Kafka timestamp; beyond, it is dead-lettered as timestamp_future. off: no bound.",
 		},

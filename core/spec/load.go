@@ -246,6 +246,7 @@ func (l *loader) watermark(at string, own, shared *value) Watermark {
 	w.EmitInterval = span("emit_interval")
 	w.IdleTimeout = span("idle_timeout")
 	w.AllIdle = AllIdle(get("all_idle").str)
+	w.CatchUp = get("on_resume").str == "catch_up"
 	w.MaxFutureSkew = span("max_future_skew")
 	l.written[at+".watermark.emit_interval"] = get("emit_interval")
 	return w

@@ -169,6 +169,7 @@ func wrongQueries() []wrong {
 		return wrong{name: name, text: inPipeline(line), line: 8, path: "pipelines[0]." + path, value: value, message: message, hint: hint}
 	}
 	return []wrong{
+		at("unknown way to resume", "watermark: {on_resume: wait}", "watermark.on_resume", "wait", "must be hold or catch_up", ""),
 		at("early panes as a word", "trigger: {early: 10s}", "trigger.early", "10s", "must be", ""),
 		at("early panes too often", "trigger: {early: {every: 1ms}}", "trigger.early.every", "1ms", "must be at least 100ms", ""),
 		at("count of 0", "trigger: {count: 0}", "trigger.count", "0", "must be from 1 to", ""),

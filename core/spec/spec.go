@@ -131,6 +131,7 @@ type Watermark struct {
 	EmitInterval  event.Span // least distance of plans in which only W moved
 	IdleTimeout   event.Span // wall clock; 0: never idle by time
 	AllIdle       AllIdle
+	CatchUp       bool       // a partition that comes back from being idle counts again once it has caught up with W; else at once
 	MaxFutureSkew event.Span // a record's event time may be at most this far after its Kafka timestamp; negative: no bound
 }
 

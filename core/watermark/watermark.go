@@ -28,6 +28,7 @@ type Policy struct {
 	Bound       event.Span // how far behind its partition's largest time a record may be without being late, >= 0
 	IdleTimeout event.Span // wall clock since a partition's last record; 0: never idle
 	AllIdle     AllIdle    // empty: Hold
+	CatchUp     bool       // a partition that was left out while it was idle stays so until its own watermark is not below the last one
 	Periodic    bool       // the watermark moves to multiples of Interval only
 	Interval    event.Span // > 0 if Periodic
 }
@@ -48,6 +49,11 @@ func (p *Partition) mark(bound event.Span) event.Time {
 		return event.MinTime
 	}
 	return p.MaxTime.Add(-bound)
+}
+
+// behind reports whether the partition has records, all of which are before a watermark.
+func (p *Partition) behind(bound event.Span, w event.Time) bool {
+	return p.MaxTime != event.MinTime && p.mark(bound) < w
 }
 
 // caughtUp reports whether nothing is left to fold.
@@ -95,13 +101,14 @@ type Decision struct {
 // of the partitions does not matter.
 //
 // The watermark is the largest of last, every fence, and the least MaxTime - Bound over the partitions that are not idle; a
-// partition without a record counts as MinTime. It moves only if every partition has passed it or is caught up.
+// partition without a record counts as MinTime. With CatchUp those are left out, too, that have records and are behind last: it has
+// passed them while they were idle, which their watermark tells. It moves only if every partition has passed it or is caught up.
 func Low(p Policy, parts []Partition, last, now event.Time) Decision {
 	d := Decision{Watermark: last, Holder: Holder{Reason: ReasonNone}}
 	if len(parts) == 0 {
 		return d
 	}
-	reach := p.candidate(parts, now, &d)
+	reach := p.candidate(parts, last, now, &d)
 	candidate := reach
 	if p.Periodic && p.Interval > 0 {
 		candidate = reach.Floor(p.Interval, 0)
@@ -127,7 +134,7 @@ func Low(p Policy, parts []Partition, last, now event.Time) Decision {
 }
 
 // candidate returns what the partitions' own watermarks allow, and puts the holder and the idle partitions into d.
-func (p *Policy) candidate(parts []Partition, now event.Time, d *Decision) event.Time {
+func (p *Policy) candidate(parts []Partition, last, now event.Time, d *Decision) event.Time {
 	for i := range parts {
 		if parts[i].idle(p.IdleTimeout, now) {
 			d.Idle = append(d.Idle, parts[i].TopicPartition)
@@ -138,7 +145,11 @@ func (p *Policy) candidate(parts []Partition, now event.Time, d *Decision) event
 		d.Holder = Holder{Reason: ReasonAllIdle}
 		return p.allIdle(parts, now)
 	}
-	least := p.slowest(parts, func(q *Partition) bool { return !q.idle(p.IdleTimeout, now) })
+	active := func(q *Partition) bool { return !q.idle(p.IdleTimeout, now) }
+	least := p.slowest(parts, func(q *Partition) bool { return active(q) && !(p.CatchUp && q.behind(p.Bound, last)) })
+	if least == nil { // all that are active catch up
+		least = p.slowest(parts, active)
+	}
 	d.Holder = p.holder(parts, least)
 	return least.mark(p.Bound)
 }

@@ -32,11 +32,8 @@ func (s *Spec) unsupported() string {
 }
 
 func (w *Watermark) unsupported() string {
-	switch {
-	case len(w.unknown) > 0:
+	if len(w.unknown) > 0 {
 		return "watermark " + w.unknown[0]
-	case w.OnResume != "" && w.OnResume != "hold":
-		return "on_resume " + w.OnResume
 	}
 	return ""
 }
@@ -73,6 +70,7 @@ func (s *Spec) definition() window.Definition {
 // policy translates the watermark block; on_all_idle is max where the vector is silent.
 func (w *Watermark) policy() watermark.Policy {
 	p := watermark.Policy{Bound: span(w.Bound), IdleTimeout: span(w.IdleTimeout), AllIdle: watermark.Max}
+	p.CatchUp = w.OnResume == "catch_up"
 	if w.OnAllIdle != "" {
 		p.AllIdle = watermark.AllIdle(w.OnAllIdle)
 	}

@@ -140,6 +140,7 @@ pipelines:
 	if w := s.Watermark; w != nil && w.Mode == modeBounded {
 		policy := w.policy()
 		p.Watermark.MaxOutOfOrder, p.Watermark.IdleTimeout, p.Watermark.AllIdle = policy.Bound, policy.IdleTimeout, spec.AllIdle(policy.AllIdle)
+		p.Watermark.CatchUp = policy.CatchUp
 		if w.MaxFuture != nil {
 			p.Watermark.MaxFutureSkew = span(w.MaxFuture)
 		}

@@ -202,7 +202,11 @@ func describeWatermark(w spec.Watermark) string {
 		text += ", in steps of " + span(w.EmitInterval)
 	}
 	if w.IdleTimeout > 0 {
-		return text + fmt.Sprintf("; a partition is idle after %s, all idle: %s", span(w.IdleTimeout), w.AllIdle)
+		text += fmt.Sprintf("; a partition is idle after %s, all idle: %s", span(w.IdleTimeout), w.AllIdle)
+		if w.CatchUp {
+			text += ", and counts again once it has caught up"
+		}
+		return text
 	}
 	return text + "; a partition is never idle"
 }
