@@ -3,6 +3,7 @@ package recompute_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -325,4 +326,48 @@ func TestWithoutAPlanThereIsNothingToVerify(t *testing.T) {
 	if err != nil || !r.OK || !r.Partial || len(r.Pipelines[0].LeftOut) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
+}
+
+// Two pipelines of an app that send dead letters to one topic do not take each other's for too much, and miss their own.
+func TestPipelinesMayShareADeadLetterTopic(t *testing.T) {
+	app := load(t, twoValues+`
+  - name: q
+    timestamp: {field: t, unit: ms}
+    key: [other]
+    values: {w: w}
+    windows: [{name: w, type: tumbling, size: 20ms}]
+    aggregates: {w: [count]}
+    sink: {topic: others}
+`)
+	w := newWorld(t, rand.New(rand.NewPCG(seeded(t), 0)), app, 2, memlog.Options{})
+	w.live(30)
+	w.settle()
+	for i := range w.Pipelines {
+		o := w.options()
+		o.Pipelines = w.Pipelines[i : i+1]
+		p := w.clean(o, o.Pipelines[0].Name)
+		if p.DeadLetters == 0 {
+			t.Errorf("%+v", p)
+		}
+		o.Log = forged{w.Log, "processor-dead-letter", drop}
+		if p := w.verify(o); p.Pipeline == "" || len(p.Differences) == 0 || p.Differences[0].What != recompute.DeadMissing {
+			t.Errorf("%+v", p.Differences)
+		}
+	}
+}
+
+func TestAWindowThatDoesNotFitIsAnErrorThatNamesIt(t *testing.T) {
+	app := load(t, strings.Replace(twoValues, "size: 1s", "size: 1h", 1))
+	w := newWorld(t, rand.New(rand.NewPCG(1, 1)), app, 1, memlog.Options{})
+	w.feed(9000)
+	w.settle()
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o := w.options()
+	o.Memory = 1 << 20
+	if _, err := recompute.Run(t.Context(), o); !errors.Is(err, recompute.ErrMemory) || !strings.Contains(err.Error(), `w, key "k=k`) {
+		t.Errorf("got %v", err)
+	}
+	w.clean(w.options(), "with enough memory")
 }

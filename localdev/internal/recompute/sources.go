@@ -269,15 +269,18 @@ func (g *judge) failed(rec *event.Record, reading *pipeline.Reading, got []side)
 		want = ""
 	}
 	found := false
+	others := 0 // published by a peer, for the same reason
 	for i := range got {
 		s := &got[i]
 		switch {
 		case want != "" && s.means(want) && found:
-			g.again(s)
+			if others++; others > g.peersMean(rec, s) {
+				g.again(s)
+			}
 		case want != "" && s.means(want):
 			found = true
 			g.out.DeadLetters++
-		case g.peerMeans(rec, s):
+		case g.peersMean(rec, s) > 0:
 		case want == "":
 			g.foreign(s, "failed records are skipped: "+reading.Detail)
 		case !found:
@@ -301,13 +304,14 @@ func (g *judge) again(s *side) {
 	}
 }
 
-func (g *judge) peerMeans(rec *event.Record, s *side) bool {
+// peersMean is how many peers have the record in the topic for the reason that a side record gives.
+func (g *judge) peersMean(rec *event.Record, s *side) (n int) {
 	for _, p := range g.peers {
 		if r := p.Read(rec); r.Reason != "" && s.means(r.Reason) {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 // bounds are what is known of the fence that a record was judged by.
@@ -345,7 +349,7 @@ func (g *judge) processed(rec *event.Record, reading *pipeline.Reading, got []si
 			late = s
 		case s.reason == event.ReasonLate:
 			g.again(s)
-		case g.peerMeans(rec, s):
+		case g.peersMean(rec, s) > 0:
 		default:
 			g.out.differ(g.Most, &Difference{
 				What: Reason, Values: []Value{{"reason", string(s.reason), "none"}}, Note: "the record can be read, and belongs into results or the late topic", Records: g.where(rec.Offset), At: &s.at,
