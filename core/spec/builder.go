@@ -259,7 +259,8 @@ func (p *PipelineBuilder) RecordTimestamp() *PipelineBuilder {
 	return p
 }
 
-// Value names a number that is aggregated, and the dotted path of its field.
+// Value names what is aggregated, and the dotted path of its field: a number, or where all of its functions take them a string or a
+// boolean.
 func (p *PipelineBuilder) Value(name, path string) *PipelineBuilder {
 	p.Pipeline.Values = append(p.Pipeline.Values, Value{name, path})
 	return p

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
@@ -83,6 +84,7 @@ type pipelineFacts struct {
 	Key             string   `json:"key"`
 	Windows         []string `json:"windows"`
 	Aggregates      []string `json:"aggregates"`
+	Percentiles     string   `json:"percentiles,omitempty"` // where it is not the t-digest: what estimates those of many values
 	Watermark       string   `json:"watermark"`
 	ResultTopic     string   `json:"result_topic"`
 	LateTopic       string   `json:"late_topic"`
@@ -182,6 +184,9 @@ func (r *report) describe(app *spec.App) {
 			}
 			f.Aggregates = append(f.Aggregates, text)
 		}
+		if p.Sketch.Kind == aggregate.DDSketch {
+			f.Percentiles = fmt.Sprintf("of more than 1,000 values by DDSketch, within %v of the value", p.Sketch.Accuracy)
+		}
 		r.Pipelines = append(r.Pipelines, f)
 	}
 }
@@ -255,6 +260,9 @@ func (r *report) print(w io.Writer) error {
 		}
 		for _, a := range p.Aggregates {
 			line("  aggregates", a)
+		}
+		if p.Percentiles != "" {
+			line("  percentiles", p.Percentiles)
 		}
 		line("  watermark", p.Watermark)
 		line("  results to", p.ResultTopic)
