@@ -209,14 +209,14 @@ func children(t *testing.T, parent int) map[int]string {
 		if err != nil {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		data, err := os.ReadFile("/proc/" + e.Name() + "/stat")
 		if err != nil {
 			continue // it has gone
 		}
 		_, rest, _ := strings.Cut(string(data), ") ")
 		fields := strings.Fields(rest)
 		if len(fields) > 2 && fields[1] == strconv.Itoa(parent) && fields[0] != "Z" {
-			name, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
+			name, _ := os.Readlink("/proc/" + e.Name() + "/exe")
 			out[pid] = filepath.Base(name)
 		}
 	}
@@ -345,9 +345,8 @@ func TestNoEnvironmentOutlivesItsRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := cmd.Wait()
-			var exit *exec.ExitError
 			if signal == syscall.SIGKILL {
-				if !errors.As(err, &exit) {
+				if _, ok := errors.AsType[*exec.ExitError](err); !ok {
 					t.Errorf("%v", err)
 				}
 			} else if err != nil {

@@ -49,7 +49,7 @@ func fakes(t *testing.T, names ...string) string {
 
 func TestTheEnvironmentIsTheTemplatesButForConnections(t *testing.T) {
 	d, err := Open(t.Context(), Options{
-		Template: read(t, map[string]string{"KafkaAuth": "scram", "KafkaSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:k", "RedisAuth": "secret", "LogLevel": "WARN"}),
+		Template: read(t, map[string]string{"KafkaAuth": "scram", "KafkaSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:k", "RedisAuth": "secret", "LogLevel": "WARN"}), //nolint:gosec // names of secrets
 		Root:     root, Bootstraps: fakes(t, "ingest", "fire", "ops"), Config: "/spec.yaml", Brokers: []string{"b1:9092", "b2:9092"}, Redis: []string{"redis://r:6379"},
 		FireTick: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	})
