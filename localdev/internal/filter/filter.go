@@ -95,9 +95,6 @@ func (f *Filters) Pass(value []byte) bool {
 	return false
 }
 
-// Any reports whether there is a pattern at all.
-func (f *Filters) Any() bool { return len(f.patterns) > 0 }
-
 func (p *pattern) pass(value []byte, doc any, isJSON bool) bool {
 	switch {
 	case p.fields != nil:

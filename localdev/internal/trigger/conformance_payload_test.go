@@ -179,6 +179,22 @@ func destinations() []behaviour {
 			}
 			same(t, "delivered", []int64{1}, f.order(0))
 		}},
+		{name: "WhatTheDestinationFindsTooLargeGoesWithoutItsPayload", partitions: 1, real: true, run: func(t *testing.T, s *stage) {
+			most := "1500"
+			o := trigger.Options{MaxTries: 1, OnFailure: s.name("dlt")}
+			s.create(t, o.OnFailure, 1, map[string]*string{"max.message.bytes": &most})
+			value := make([]byte, 5000)
+			for i := range value {
+				value[i] = byte(i * i >> 3)
+			}
+			s.publish(t, &kgo.Record{Key: []byte("k"), Value: value}, &kgo.Record{Value: []byte("v")})
+			f := poison(0)
+			s.runWith(t, f, o)
+			s.committed(t, map[int32]int64{0: 2})
+			if got := s.read(t, o.OnFailure, 1)[0]; string(got.Key) != "k" || bytes.Contains(got.Value, []byte(`"payload":`)) || !bytes.Contains(got.Value, []byte(`"offset":"0"`)) {
+				t.Errorf("key %q, %s", got.Key, got.Value)
+			}
+		}},
 		{name: "FailedItemsAloneGoToTheDestination", partitions: 1, run: func(t *testing.T, s *stage) {
 			o := trigger.Options{MaxTries: 2, PartialFailures: true, Window: 300 * time.Millisecond, OnFailure: s.name("dlt")}
 			s.create(t, o.OnFailure, 1, nil)

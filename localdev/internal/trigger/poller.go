@@ -110,50 +110,80 @@ func (l *poller) poll(ctx context.Context) {
 			l.Logger.Warn("trigger: fetch", "topic", topic, "partition", p, "error", err)
 		}
 	})
-	var polled []Polled
-	l.mu.Lock()
+	var came []arrival
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if len(f.Records) > 0 {
-			if p := l.partitions[event.TopicPartition{Topic: f.Topic, Partition: f.Partition}]; p != nil {
-				polled = append(polled, l.enqueue(p, f, now))
-			}
+			came = append(came, l.arrived(f, now))
 		}
 	})
+	l.mu.Lock()
+	for i := range came {
+		l.enqueue(&came[i])
+	}
 	l.dispatch()
 	l.mu.Unlock()
-	if failed && len(polled) == 0 {
+	if failed && len(came) == 0 {
 		pause(ctx, pollAgain)
 	}
 	if l.Hooks.Polled != nil {
-		for _, p := range polled {
-			l.Hooks.Polled(p)
+		for i := range came {
+			l.Hooks.Polled(came[i].Polled)
 		}
 	}
 }
 
-// enqueue takes the records of one partition that pass the filters. The lock is held.
-func (l *poller) enqueue(p *partition, f kgo.FetchTopicPartition, now time.Time) Polled {
-	out := Polled{TopicPartition: p.TopicPartition, Poller: l.number, Records: len(f.Records), End: f.HighWatermark, At: now}
-	if p.read < 0 {
-		p.committed = f.Records[0].Offset // where it begins: nothing is done yet
+// arrival is what a poll brought of one partition.
+type arrival struct {
+	Polled
+	first, next int64    // offsets: of the first record, and behind the last
+	passed      []record // through the filters
+}
+
+// arrived applies the filters.
+func (l *poller) arrived(f kgo.FetchTopicPartition, now time.Time) arrival {
+	n := len(f.Records)
+	a := arrival{
+		Polled: Polled{
+			TopicPartition: event.TopicPartition{Topic: f.Topic, Partition: f.Partition},
+			Poller:         l.number, Records: n, End: f.HighWatermark, At: now,
+		},
+		first: f.Records[0].Offset, next: f.Records[n-1].Offset + 1, passed: make([]record, 0, n),
 	}
 	for _, r := range f.Records {
-		p.read = r.Offset + 1
-		if l.filters.Any() && !l.filters.Pass(r.Value) {
-			out.Filtered++
-			continue
+		if l.filters.Pass(r.Value) {
+			a.passed = append(a.passed, record{Record: r, arrived: now})
+		} else {
+			a.Filtered++
 		}
-		p.queue = append(p.queue, record{Record: r, arrived: now})
-		p.bytes += sizeOf(r)
 	}
-	if out.Filtered > 0 {
+	return a
+}
+
+// enqueue takes what arrived. The lock is held.
+func (l *poller) enqueue(a *arrival) {
+	p := l.partitions[a.TopicPartition]
+	if p == nil {
+		return // it was given away
+	}
+	if p.read < 0 {
+		p.committed = a.first // where it begins: nothing is done yet
+	}
+	p.read = a.next
+	for _, r := range a.passed {
+		p.bytes += sizeOf(r.Record)
+	}
+	if p.queue == nil {
+		p.queue = a.passed
+	} else {
+		p.queue = append(p.queue, a.passed...)
+	}
+	if a.Filtered > 0 {
 		l.commits.wake()
 	}
 	if !p.paused && l.full(p) {
 		p.paused = true
 		l.client.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 	}
-	return out
 }
 
 // full reports whether a partition has enough records waiting. The lock is held.

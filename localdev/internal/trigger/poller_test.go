@@ -69,9 +69,13 @@ func BenchmarkDelivery(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				now := time.Now()
-				p.mu.Lock()
+				came := make([]arrival, 0, partitions)
 				for _, f := range fetches {
-					p.enqueue(p.partitions[event.TopicPartition{Topic: f.Topic, Partition: f.Partition}], f, now)
+					came = append(came, p.arrived(f, now))
+				}
+				p.mu.Lock()
+				for i := range came {
+					p.enqueue(&came[i])
 				}
 				p.dispatch()
 				p.mu.Unlock()

@@ -30,7 +30,7 @@ type stage struct {
 	produced int
 }
 
-func newStage(t *testing.T, addrs []string, name func(string) string, partitions int32) *stage {
+func newStage(t testing.TB, addrs []string, name func(string) string, partitions int32) *stage {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(8<<20))
 	if err != nil {
@@ -42,7 +42,7 @@ func newStage(t *testing.T, addrs []string, name func(string) string, partitions
 	return s
 }
 
-func (s *stage) create(t *testing.T, topic string, partitions int32, configs map[string]*string) {
+func (s *stage) create(t testing.TB, topic string, partitions int32, configs map[string]*string) {
 	t.Helper()
 	if _, err := s.admin.CreateTopic(t.Context(), partitions, 1, configs, topic); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func (s *stage) create(t *testing.T, topic string, partitions int32, configs map
 }
 
 // put publishes n records to a partition of the topic; values count on.
-func (s *stage) put(t *testing.T, partition int32, n int) {
+func (s *stage) put(t testing.TB, partition int32, n int) {
 	t.Helper()
 	records := make([]*kgo.Record, n)
 	for i := range records {
@@ -60,7 +60,7 @@ func (s *stage) put(t *testing.T, partition int32, n int) {
 	s.publish(t, records...)
 }
 
-func (s *stage) publish(t *testing.T, records ...*kgo.Record) {
+func (s *stage) publish(t testing.TB, records ...*kgo.Record) {
 	t.Helper()
 	for _, r := range records {
 		r.Topic = s.topic
@@ -71,7 +71,7 @@ func (s *stage) publish(t *testing.T, records ...*kgo.Record) {
 }
 
 // read returns the n records of a topic with one partition.
-func (s *stage) read(t *testing.T, topic string, n int) []*kgo.Record {
+func (s *stage) read(t testing.TB, topic string, n int) []*kgo.Record {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.addrs...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *stage) read(t *testing.T, topic string, n int) []*kgo.Record {
 }
 
 // committed waits until the group has committed what is wanted.
-func (s *stage) committed(t *testing.T, want map[int32]int64) {
+func (s *stage) committed(t testing.TB, want map[int32]int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -187,7 +187,7 @@ func (f *lambda) seen() []call {
 }
 
 // await waits for the n-th call.
-func (f *lambda) await(t *testing.T, n int) []call {
+func (f *lambda) await(t testing.TB, n int) []call {
 	t.Helper()
 	limit := time.After(patience)
 	for {
@@ -212,13 +212,13 @@ func (f *lambda) order(partition int32) []int64 {
 }
 
 // run runs a trigger until the test ends; stop ends it before.
-func (s *stage) run(t *testing.T, o trigger.Options) (f *lambda, stop func()) {
+func (s *stage) run(t testing.TB, o trigger.Options) (f *lambda, stop func()) {
 	t.Helper()
 	f = &lambda{more: make(chan struct{}, 1000)}
 	return f, s.runWith(t, f, o)
 }
 
-func (s *stage) runWith(t *testing.T, f *lambda, o trigger.Options) (stop func()) {
+func (s *stage) runWith(t testing.TB, f *lambda, o trigger.Options) (stop func()) {
 	t.Helper()
 	o.Brokers, o.Group, o.Topics, o.Invoke, o.Logger = s.addrs, s.group, []string{s.topic}, f.invoke, slog.New(slog.DiscardHandler)
 	if o.BatchSize == 0 {
@@ -277,7 +277,7 @@ func upTo(from, to int64) (out []int64) {
 	return out
 }
 
-func same(t *testing.T, what string, want, got any) {
+func same(t testing.TB, what string, want, got any) {
 	t.Helper()
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("%s (-want +got)\n%s", what, d)
@@ -303,7 +303,7 @@ func (n *notes[T]) seen() []T {
 }
 
 // indented makes differences of JSON readable.
-func indented(t *testing.T, raw []byte) string {
+func indented(t testing.TB, raw []byte) string {
 	t.Helper()
 	var v any
 	if err := json.Unmarshal(raw, &v); err != nil {

@@ -11,8 +11,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
@@ -23,8 +26,9 @@ const patience = 20 * time.Second
 
 // broker is a Kafka in this process with a topic "in".
 type broker struct {
-	addrs  []string
-	client *kafkaio.Client
+	cluster *kfake.Cluster
+	addrs   []string
+	client  *kafkaio.Client
 }
 
 func newBroker(t *testing.T, partitions int32) *broker {
@@ -34,7 +38,7 @@ func newBroker(t *testing.T, partitions int32) *broker {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	b := &broker{addrs: cluster.ListenAddrs()}
+	b := &broker{cluster: cluster, addrs: cluster.ListenAddrs()}
 	if b.client, err = kafkaio.Open(t.Context(), kafkaio.Options{Brokers: b.addrs}); err != nil {
 		t.Fatal(err)
 	}
@@ -217,4 +221,37 @@ func TestTheEndWaitsForTheInvocation(t *testing.T) {
 	close(leave)
 	<-ended
 	b.committed(t, map[int32]int64{0: 10})
+}
+
+// A commit that the broker refuses is made again, and observers are told of both. Nothing is delivered twice meanwhile.
+func TestACommitThatFailsIsMadeAgain(t *testing.T) {
+	b := newBroker(t, 1)
+	refused := false
+	b.cluster.ControlKey(int16(kmsg.OffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		if refused {
+			return nil, nil, false //nolint:nilnil // the cluster answers by itself
+		}
+		refused = true
+		commit, _ := request.(*kmsg.OffsetCommitRequest)
+		answer, _ := commit.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, topic := range commit.Topics {
+			out := kmsg.OffsetCommitResponseTopic{Topic: topic.Topic}
+			for _, p := range topic.Partitions {
+				out.Partitions = append(out.Partitions, kmsg.OffsetCommitResponseTopicPartition{Partition: p.Partition, ErrorCode: kerr.InvalidCommitOffsetSize.Code})
+			}
+			answer.Topics = append(answer.Topics, out)
+		}
+		return answer, nil, true
+	})
+	b.produce(t, 0, 0, 10)
+	f := &function{}
+	var commits notes[trigger.Committed]
+	stop := b.start(t, f, trigger.Options{BatchSize: 30, Hooks: trigger.Hooks{Committed: commits.add}})
+	b.committed(t, map[int32]int64{0: 10})
+	stop()
+	f.check(t, map[int32][]int64{0: ascending(10)})
+	seen := commits.seen()
+	if len(seen) != 2 || !errors.Is(seen[0].Err, kerr.InvalidCommitOffsetSize) || seen[1].Err != nil || seen[1].Offsets[event.TopicPartition{Topic: "in"}] != 10 {
+		t.Errorf("commits: %+v", seen)
+	}
 }
