@@ -20,6 +20,7 @@ SEED ?=
 OTEL ?=
 LOGS ?=
 CONTAINERS ?=
+SHOTS ?=
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
@@ -85,6 +86,11 @@ test: ## every test, with the race detector, on real servers (starts or installs
 	  go test $$race -shuffle=on -timeout 15m -tags servers ./...; \
 	  go test $$race -tags otel ./functions/telemetry/...
 
+.PHONY: test-browser
+test-browser: ## the console in a real headless Chromium, which it finds or installs (SHOTS=folder keeps pictures)
+	browser=$$(tests/servers/chromium); eval "$$browser"; TIDEMARK_SCREENSHOTS=$(if $(SHOTS),$(abspath $(SHOTS))) \
+	  go test -tags browser -count=1 -timeout 5m ./localdev/internal/console
+
 .PHONY: test-short
 test-short: ## the tests that need Go alone: no server, no C compiler
 	CGO_ENABLED=0 go test -short -shuffle=on ./...
@@ -132,7 +138,7 @@ bench-e2e: ## what the whole path costs on a real Redis: CPU seconds per million
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## golangci-lint as .golangci.yml says, and functions that nothing reaches
 	$(GOLANGCI_LINT) run ./...
-	@dead=$$($(TOOL) deadcode -test -tags servers,containers ./...); [ -z "$$dead" ] || { echo "unreachable functions:"; echo "$$dead"; exit 1; }
+	@dead=$$($(TOOL) deadcode -test -tags servers,containers,browser ./...); [ -z "$$dead" ] || { echo "unreachable functions:"; echo "$$dead"; exit 1; }
 
 # Built from source once per version: the released binary may be out of reach, the module proxy is not.
 $(GOLANGCI_LINT):

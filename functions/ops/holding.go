@@ -66,7 +66,7 @@ func (l *look) waits(p *lookPart, h watermark.Holder) string {
 	case watermark.ReasonLagging:
 		say("%s not folded yet", offsets(h.Lag))
 		if p.out.Stuck {
-			say("none was folded for %s: see whether the trigger is enabled and delivers it, and what ingest logs", p.out.LastRecord)
+			say("none was folded for %s: see whether the trigger is enabled and delivers it, and what ingest logs", span(l.now.Sub(p.status.LastRecordAt)))
 		}
 	case watermark.ReasonNoRecordYet:
 		say("it has had no record yet")

@@ -48,6 +48,7 @@ type commands struct {
 	Checkpoint checkpointCmd `cmd:"" help:"Copy the state of an app, so that less of the log is read if it is lost."`
 	Restore    restoreCmd    `cmd:"" help:"Put back into the state store what it has lost, from a checkpoint."`
 	Explain    explainCmd    `cmd:"" help:"Why a window has not fired, and who holds the watermark back."`
+	Console    consoleCmd    `cmd:"" help:"Watch in a browser what an app does that others run."`
 	State      stateCmd      `cmd:"" help:"Look into the state store."`
 	Verify     verifyCmd     `cmd:"" help:"Compute the results once more, and compare them, the state and the books with what was published."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands and flags in bash, zsh or fish."`

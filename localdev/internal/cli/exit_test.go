@@ -181,10 +181,10 @@ func TestSignalsEndARunCleanly(t *testing.T) {
 		args    []string
 		await   string
 	}{
-		"interrupt":                      {signals: []os.Signal{os.Interrupt}, await: "status page: "},
-		"terminate":                      {signals: []os.Signal{syscall.SIGTERM}, await: "status page: "},
-		"terminal closed":                {signals: []os.Signal{syscall.SIGHUP}, await: "status page: "},
-		"twice at once":                  {signals: []os.Signal{os.Interrupt, os.Interrupt}, await: "status page: "},
+		"interrupt":                      {signals: []os.Signal{os.Interrupt}, await: "console: "},
+		"terminate":                      {signals: []os.Signal{syscall.SIGTERM}, await: "console: "},
+		"terminal closed":                {signals: []os.Signal{syscall.SIGHUP}, await: "console: "},
+		"twice at once":                  {signals: []os.Signal{os.Interrupt, os.Interrupt}, await: "console: "},
 		"while there is work":            {signals: []os.Signal{os.Interrupt}, args: []string{"--rate", "20000", "--tick", "20ms"}, await: "\"type\":\"progress\""},
 		"while it waits for more":        {signals: []os.Signal{os.Interrupt}, args: []string{"--input", os.DevNull}, await: "\"type\":\"progress\""},
 		"while everything is to be idle": {signals: []os.Signal{os.Interrupt}, args: []string{"--until-idle", "--count", "100000000"}, await: "\"type\":\"progress\""},
@@ -193,7 +193,7 @@ func TestSignalsEndARunCleanly(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			r := start(t, append([]string{"run", "--json", "--state-dir", dir, "--listen", "127.0.0.1:0"}, c.args...)...)
-			if strings.HasPrefix(c.await, "status") {
+			if strings.HasPrefix(c.await, "console") {
 				r.err.await(t, c.await)
 			} else {
 				r.out.await(t, c.await)

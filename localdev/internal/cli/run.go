@@ -38,7 +38,7 @@ type runCmd struct {
 	For       time.Duration  `placeholder:"DURATION" help:"End after this time."`
 	UntilIdle bool           `help:"Once all records are written and folded, close every window and end. Sample records end with --for or --count, else after 10000."`
 	Tick      *time.Duration `placeholder:"DURATION" env:"TIDEMARK_FIRE_TICK" help:"Time between two looks for windows to close. Default: 1s, or what the template says."`
-	Listen    string         `placeholder:"ADDR" default:"127.0.0.1:8088" help:"Address of the status page, or off."`
+	Listen    string         `placeholder:"ADDR" default:"127.0.0.1:8088" help:"Address of the console in a browser, or off."`
 
 	runtimeFlags
 }

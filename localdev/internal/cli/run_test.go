@@ -280,9 +280,9 @@ func TestEmbeddedRunShowsItself(t *testing.T) {
 	go func() {
 		done <- cli.Main(ctx, []string{"run", "--listen", "127.0.0.1:0", "--rate", "1000", "--tick", "100ms", "--speed", "10"}, cli.Streams{Out: &out, Err: &errs, Getenv: os.Getenv})
 	}()
-	errs.await(t, "status page: http")
+	errs.await(t, "console: http")
 	out.await(t, "latency/10s")
-	_, after, _ := strings.Cut(errs.String(), "status page: ")
+	_, after, _ := strings.Cut(errs.String(), "console: ")
 	url, _, _ := strings.Cut(after, "\n")
 	var body []byte
 	var s struct {

@@ -1,4 +1,5 @@
-// Package console holds what is known of a pipeline at work, and shows it in a browser.
+// Package console holds what is known of a pipeline at work, and shows it in a browser. A Board gathers; a Server shows. Whoever
+// runs or watches the pipeline feeds the board: see package watch.
 package console
 
 import (
@@ -15,11 +16,12 @@ import (
 // Snapshot is a run at one moment, as /api/status shows it.
 type Snapshot struct {
 	App           string            `json:"app"`
-	Mode          string            `json:"mode"`           // embedded or kafka
+	Mode          string            `json:"mode"`           // embedded, kafka, or watch
 	UptimeSeconds float64           `json:"uptime_seconds"` // since the board was made
 	Produced      int64             `json:"produced"`       // records that this run has written to source topics
 	Records       int64             `json:"records"`        // records that ingest has applied
 	Rate          float64           `json:"rate"`           // of Records, a second, over the last seconds
+	ResultRate    float64           `json:"result_rate"`    // of results in the result topics, a second
 	Lag           int64             `json:"lag"`            // offsets that are not folded yet, of the pipeline that is furthest behind
 	Open          int               `json:"open_windows"`   // slices that are not final
 	Plans         int64             `json:"plans"`
@@ -31,7 +33,7 @@ type Snapshot struct {
 	LastResults   []json.RawMessage `json:"last_results"` // values of result records, newest first
 }
 
-// Pipeline is what the last look of fire at a pipeline found.
+// Pipeline is what the last look at a pipeline found.
 type Pipeline struct {
 	Name        string `json:"name"`
 	Watermark   string `json:"watermark"`    // RFC 3339, or -inf
@@ -53,31 +55,52 @@ type Partition struct {
 	Lag       int64  `json:"lag"`
 }
 
+// The modes of a board.
+const (
+	ModeEmbedded = "embedded" // a run in this process, its broker too
+	ModeKafka    = "kafka"    // a run in this process, on a Kafka
+	ModeWatch    = "watch"    // somebody else runs it: counts come from the topics and the state alone
+)
+
 // keepResults is how many results a snapshot shows.
 const keepResults = 20
 
-// rateOver is the number of whole seconds that the rate is taken over.
-const rateOver = 5
-
-// Board gathers what happens in a run. It is safe for concurrent use.
+// Board gathers what happens in a run. It is safe for concurrent use, and bounded: of everything the newest is kept.
 type Board struct {
 	now   func() time.Time
 	begun time.Time
 
-	mu      sync.Mutex
-	s       Snapshot
-	seconds [rateOver + 1]struct{ second, records int64 }
-
+	mu          sync.Mutex
+	s           Snapshot
+	versions    [sections]uint64
+	changed     chan struct{} // closed when a section has changed, and made anew
+	history     history
+	latency     latencies
 	invocations ring[Invocation]
 	logs        ring[Log]
+	explained   explained
+	fired       firedWindows
+	keys        keys
+	rejects     rejects
+	ledger      ledger
+	troubles    map[string]Trouble // of whoever feeds the board, by what they are about
+	watchers    int
+	lastLook    time.Time // when somebody last asked for what is expensive
+	watched     chan struct{}
 }
 
 // NewBoard returns a board for an app; mode says where it runs. now is the clock.
 func NewBoard(app *spec.App, mode string, now func() time.Time) *Board {
-	b := &Board{now: now, begun: now(), invocations: ring[Invocation]{most: keepInvocations}, logs: ring[Log]{most: keepLogs}, s: Snapshot{App: app.Name, Mode: mode, Partitions: []Partition{}, LastResults: []json.RawMessage{}}}
+	b := &Board{
+		now: now, begun: now(), changed: make(chan struct{}), watched: make(chan struct{}, 1), troubles: map[string]Trouble{},
+		s:           Snapshot{App: app.Name, Mode: mode, Partitions: []Partition{}, LastResults: []json.RawMessage{}, Pipelines: []Pipeline{}},
+		invocations: ring[Invocation]{most: keepInvocations}, logs: ring[Log]{most: keepLogs},
+		fired: newFiredWindows(), keys: newKeys(app), rejects: newRejects(), ledger: newLedger(), latency: newLatencies(),
+	}
 	for i := range app.Pipelines {
 		b.s.Pipelines = append(b.s.Pipelines, Pipeline{Name: app.Pipelines[i].Name, Watermark: event.MinTime.String()})
 	}
+	b.explained.rates = map[string]*ring[mark]{}
 	return b
 }
 
@@ -92,13 +115,13 @@ func (b *Board) Produced(n int) {
 func (b *Board) Applied(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.s.Records += int64(n)
-	second := b.now().Unix()
-	at := &b.seconds[second%int64(len(b.seconds))]
-	if at.second != second {
-		at.second, at.records = second, 0
-	}
-	at.records += int64(n)
+	b.applied(int64(n))
+}
+
+// applied counts. The lock is held.
+func (b *Board) applied(n int64) {
+	b.s.Records += n
+	b.history.at(b.now()).records += n
 }
 
 // Reports takes what one look of fire at all pipelines found.
@@ -112,12 +135,12 @@ func (b *Board) Reports(reports []fire.Report) {
 			b.s.Results += int64(r.Panes)
 			b.s.Late += int64(r.Late)
 			b.s.DeadLetters += int64(r.Dead)
+			b.latency.plans.add(r.Took)
 		}
-		at := slices.IndexFunc(b.s.Pipelines, func(p Pipeline) bool { return p.Name == r.Pipeline })
-		if at < 0 {
+		p := b.pipeline(r.Pipeline)
+		if p == nil {
 			continue
 		}
-		p := &b.s.Pipelines[at]
 		if r.Err != nil {
 			p.Error = r.Err.Error()
 			continue // what else the report says may be missing
@@ -133,28 +156,32 @@ func (b *Board) Reports(reports []fire.Report) {
 			p.WatermarkMS = &ms
 		}
 	}
+	b.touch(SectionExplain)
+}
+
+// pipeline returns the pipeline with a name, nil if there is none. The lock is held.
+func (b *Board) pipeline(name string) *Pipeline {
+	at := slices.IndexFunc(b.s.Pipelines, func(p Pipeline) bool { return p.Name == name })
+	if at < 0 {
+		return nil
+	}
+	return &b.s.Pipelines[at]
 }
 
 // Partitions takes how far the source partitions are.
 func (b *Board) Partitions(parts []Partition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.partitions(parts)
+}
+
+func (b *Board) partitions(parts []Partition) {
 	b.s.Partitions = parts
 	b.s.Lag = 0
 	for _, p := range parts {
 		b.s.Lag += p.Lag
 	}
-}
-
-// Published takes the value of a result record.
-func (b *Board) Published(value []byte) {
-	if !json.Valid(value) {
-		return // the topic is shared with something else
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	keep := b.s.LastResults[:min(len(b.s.LastResults), keepResults-1)]
-	b.s.LastResults = append([]json.RawMessage{slices.Clone(value)}, keep...)
+	b.history.at(b.now()).lag = b.s.Lag
 }
 
 // Snapshot returns the run as it is now. The caller owns it.
@@ -168,21 +195,7 @@ func (b *Board) Snapshot() Snapshot {
 	}
 	now := b.now()
 	s.UptimeSeconds = now.Sub(b.begun).Seconds()
-	s.Rate = b.rate(now)
+	s.Rate = b.history.rate(b.begun, now, func(h *second) int64 { return h.records })
+	s.ResultRate = b.history.rate(b.begun, now, func(h *second) int64 { return h.results })
 	return s
-}
-
-// rate counts whole seconds only, so that it does not jump while one passes. The lock is held.
-func (b *Board) rate(now time.Time) float64 {
-	current, n := now.Unix(), int64(0)
-	seconds := min(rateOver, current-b.begun.Unix())
-	if seconds == 0 {
-		return 0
-	}
-	for _, at := range b.seconds {
-		if at.second < current && at.second >= current-seconds {
-			n += at.records
-		}
-	}
-	return float64(n) / float64(seconds)
 }

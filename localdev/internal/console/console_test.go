@@ -1,13 +1,8 @@
 package console_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -82,61 +77,5 @@ func TestLastResultsAreTheNewest(t *testing.T) {
 	s := b.Snapshot()
 	if len(s.LastResults) != 20 || string(s.LastResults[0]) != `{"n":29}` || string(s.LastResults[19]) != `{"n":10}` {
 		t.Errorf("got %s", s.LastResults)
-	}
-}
-
-// get returns the status, the headers and the body.
-func get(t *testing.T, method, url string) (int, http.Header, string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(body)
-}
-
-func TestServer(t *testing.T) {
-	b, _ := board()
-	s, err := console.Listen(t.Context(), "127.0.0.1:0", b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Published([]byte(`{"key":"<b>"}`))
-	code, _, body := get(t, http.MethodGet, s.URL()+"/api/status")
-	var got console.Snapshot
-	if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK || got.App != "app" || len(got.LastResults) != 1 {
-		t.Errorf("status %d, %v: %s", code, err, body)
-	}
-	code, header, body := get(t, http.MethodGet, s.URL()+"/")
-	if code != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), "text/html") || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'") {
-		t.Errorf("page: %d %v", code, header)
-	}
-	if found := regexp.MustCompile(`https?://|//[a-z]|innerHTML|@import|<link|src=`).FindString(body); found != "" {
-		t.Errorf("the page has %q: it asks nobody else, and builds no markup out of data", found)
-	}
-	for _, c := range []struct {
-		method, path string
-		want         int
-	}{
-		{http.MethodPost, "/api/status", http.StatusMethodNotAllowed}, {http.MethodGet, "/else", http.StatusNotFound}, {http.MethodDelete, "/", http.StatusMethodNotAllowed},
-	} {
-		if code, _, _ := get(t, c.method, s.URL()+c.path); code != c.want {
-			t.Errorf("%s %s: %d, want %d", c.method, c.path, code, c.want)
-		}
-	}
-	if _, err := console.Listen(t.Context(), strings.TrimPrefix(s.URL(), "http://"), b); err == nil {
-		t.Error("a busy address was taken")
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
 	}
 }

@@ -31,8 +31,8 @@ type Log struct {
 
 // What is kept of a run: the newest ones.
 const (
-	keepInvocations = 1000
-	keepLogs        = 500
+	keepInvocations = 200
+	keepLogs        = 400
 	// longestLine bounds the bytes of a log line, and of an error, that are kept.
 	longestLine = 4 << 10
 )
@@ -43,6 +43,8 @@ func (b *Board) Invoked(i Invocation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.invocations.add(i)
+	b.latency.invoked(&i)
+	b.touch(SectionFunctions)
 }
 
 // Logged takes a line of a function's log.
@@ -51,20 +53,69 @@ func (b *Board) Logged(l Log) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.logs.add(l)
+	b.touch(SectionLogs)
 }
 
-// Invocations returns the last invocations, newest first. The caller owns them.
-func (b *Board) Invocations() []Invocation {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.invocations.newest()
+// Functions is what is known of the functions' invocations.
+type Functions struct {
+	Functions []Function       `json:"functions"`
+	Last      []InvocationLine `json:"last"` // newest first
 }
 
-// Logs returns the last lines of the functions' logs, newest first. The caller owns them.
-func (b *Board) Logs() []Log {
+// InvocationLine is an invocation as the page shows it.
+type InvocationLine struct {
+	Function  string   `json:"function"`
+	RequestID string   `json:"request_id"`
+	TimeMS    int64    `json:"time_ms"` // when it began
+	TookMS    float64  `json:"took_ms"`
+	ColdStart bool     `json:"cold_start"`
+	InitMS    *float64 `json:"init_ms"` // of a cold start
+	Records   int      `json:"records"`
+	MaxMemory int64    `json:"max_memory_bytes"`
+	Error     string   `json:"error,omitempty"`
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// Functions returns the last invocations, and what is known of each function. The caller owns it.
+func (b *Board) Functions() Functions {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.logs.newest()
+	out := Functions{Functions: b.functionsKnown(), Last: []InvocationLine{}}
+	for _, i := range b.invocations.newest() {
+		line := InvocationLine{
+			Function: i.Function, RequestID: i.RequestID, TimeMS: i.Started.UnixMilli(), TookMS: millis(i.Duration), ColdStart: i.ColdStart,
+			Records: i.Records, MaxMemory: i.MaxMemory, Error: i.Error,
+		}
+		if i.ColdStart {
+			init := millis(i.InitDuration)
+			line.InitMS = &init
+		}
+		out.Last = append(out.Last, line)
+	}
+	return out
+}
+
+// LogLine is a line of a function's log as the page shows it.
+type LogLine struct {
+	Function  string `json:"function"`
+	RequestID string `json:"request_id,omitempty"`
+	TimeMS    int64  `json:"time_ms"`
+	Level     string `json:"level"`
+	Line      string `json:"line"`
+}
+
+// LogLines returns the last lines of a function's log, or of all if there is no name, newest first. The caller owns them.
+func (b *Board) LogLines(function string) []LogLine {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := []LogLine{}
+	for _, l := range b.logs.newest() {
+		if function == "" || function == l.Function {
+			out = append(out, LogLine{l.Function, l.RequestID, l.Time.UnixMilli(), l.Level.String(), l.Line})
+		}
+	}
+	return out
 }
 
 func shorten(s string) string {

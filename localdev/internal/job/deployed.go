@@ -16,6 +16,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/deployment"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/follow"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
 )
 
@@ -37,7 +38,7 @@ func (r *run) deploy(ctx context.Context) (*deployed, error) {
 	o.OnReport = d.report
 	o.Hooks = func(string) trigger.Hooks {
 		d.begun.Add(1)
-		return trigger.Hooks{Begun: d.begun.Done, Answered: func(a trigger.Answered) { r.board.Applied(a.Done) }}
+		return trigger.Hooks{Begun: d.begun.Done, Answered: r.delivered}
 	}
 	d.ops = ops.New(ops.Deps{App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Cluster: r.kafka, Clock: settings.Now, Logger: r.Logger})
 	var err error
@@ -148,7 +149,7 @@ func (d *deployed) look(ctx context.Context) {
 
 // sides counts the records of late and dead letter topics.
 type sides struct {
-	late, dead *tail
+	late, dead *follow.Tail
 	n          [2]int64
 }
 
@@ -171,8 +172,8 @@ func newSides(ctx context.Context, r *run) (*sides, error) {
 
 // more returns how many came since the last call.
 func (s *sides) more(ctx context.Context) (late, dead int64, err error) {
-	if err = s.late.more(ctx); err == nil {
-		err = s.dead.more(ctx)
+	if err = s.late.More(ctx); err == nil {
+		err = s.dead.More(ctx)
 	}
 	late, dead, s.n = s.n[0], s.n[1], [2]int64{}
 	return late, dead, err

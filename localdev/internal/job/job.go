@@ -18,8 +18,10 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/deployment"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/follow"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/watch"
 )
 
 // Options of a run.
@@ -34,7 +36,7 @@ type Options struct {
 	For          time.Duration // 0: until ctx ends
 	UntilIdle    bool          // close everything once the feed has ended and all is folded, and end
 	Tick         time.Duration // pause between two looks of fire
-	Listen       string        // address of the status page; empty: none
+	Listen       string        // address of the console; empty: none
 	Stalled      time.Duration // with UntilIdle: how long the trigger may bring nothing before fire folds the rest; 0: 10 s
 	TakeOver     bool          // go on where another spec of the same name is now, though it took over from this one before
 	// Deploy runs the functions of a template in place of the handlers of this process; it needs Brokers and Redis, which it is
@@ -57,7 +59,7 @@ type run struct {
 	board    *console.Board
 	fire     *fire.Handler
 	schedule *schedule
-	tail     *tail
+	tail     *follow.Tail
 	exports  *exports  // nil: no checkpoints
 	deployed *deployed // nil: the handlers of this process
 
@@ -83,9 +85,9 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func (r *run) all(ctx context.Context) (err error) {
-	mode := "kafka"
+	mode := console.ModeKafka
 	if r.Embedded() {
-		mode = "embedded"
+		mode = console.ModeEmbedded
 		if r.Partitions, err = r.Feed.widest(r.App, r.Partitions); err != nil {
 			return err
 		}
@@ -97,7 +99,7 @@ func (r *run) all(ctx context.Context) (err error) {
 			return fmt.Errorf("%w; choose another address with --listen ADDR, or none with --listen off", err)
 		}
 		defer func() { err = errors.Join(err, page.Close()) }()
-		r.Terminal.Note("status page: %s", page.URL())
+		r.Terminal.Note("console: %s", page.URL())
 	}
 	if r.world, err = open(ctx, &r.Options); err != nil {
 		return err
@@ -130,10 +132,10 @@ func (r *run) start(ctx context.Context) (err error) {
 	r.schedule = newSchedule(r.Tick, r.Logger)
 	r.schedule.takeOver = r.TakeOver
 	r.fire = fire.New(fire.Deps{
-		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Publisher: r.publisher, Clock: settings.Now, Logger: r.Logger, Tick: r.Tick,
+		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Publisher: r.publisher, Clock: settings.Now, Logger: r.loggerOf("fire"), Tick: r.Tick,
 		OnTick: func(reports []fire.Report) { r.board.Reports(reports); r.Terminal.Plans(reports); r.schedule.looked() },
 	})
-	r.schedule.handler = r.fire
+	r.schedule.handler = &observed{invoker: r.fire, board: r.board, name: "fire"}
 	if r.tail, err = newTail(ctx, r.kafka, r.App, r.show); err != nil {
 		return err
 	}
@@ -143,6 +145,11 @@ func (r *run) start(ctx context.Context) (err error) {
 	work, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	shows, r.unshow = context.WithCancel(context.WithoutCancel(ctx))
 	r.shows.Go(func() { r.progress(shows) })
+	if r.Listen != "" {
+		r.shows.Go(func() {
+			watch.Run(shows, watch.Options{App: r.App, Pipelines: r.pipes, Log: r.kafka, Store: r.store, Board: r.board, Logger: r.Logger})
+		})
+	}
 	if r.exports != nil {
 		r.work.Go(func() { r.exports.run(work) })
 	}
@@ -176,7 +183,7 @@ func (r *run) start(ctx context.Context) (err error) {
 // handlers runs the functions in this process.
 func (r *run) handlers(work context.Context, begun chan<- struct{}) {
 	in := ingest.New(ingest.Deps{
-		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Nudge: r.schedule.nudge, Clock: settings.Now, Logger: r.Logger,
+		App: r.App, Pipelines: r.pipes, Store: r.store, Log: r.kafka, Nudge: r.schedule.nudge, Clock: settings.Now, Logger: r.loggerOf("ingest"),
 	})
 	r.work.Go(func() { r.fails(r.schedule.run(work)) })
 	r.work.Go(func() {
@@ -185,7 +192,7 @@ func (r *run) handlers(work context.Context, begun chan<- struct{}) {
 			Start: r.startingPosition(), PartialFailures: true, Concurrency: 1, Invoke: in.Invoke, Logger: r.Logger,
 			Hooks: trigger.Hooks{
 				Begun:    func() { close(begun) },
-				Answered: func(a trigger.Answered) { r.board.Applied(a.Done) },
+				Answered: r.answered,
 			},
 		}))
 	})
@@ -227,7 +234,7 @@ func (r *run) progress(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := r.tail.more(ctx); err != nil && ctx.Err() == nil {
+		if err := r.tail.More(ctx); err != nil && ctx.Err() == nil {
 			r.Logger.Warn("results cannot be shown", "error", err)
 		}
 		if n%int(time.Second/resultsEvery) != 1 {
@@ -374,7 +381,7 @@ func (r *run) end(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	if err := r.tail.more(ctx); err != nil {
+	if err := r.tail.More(ctx); err != nil {
 		r.Logger.Warn("the last results cannot be shown", "error", err)
 	}
 	if r.deployed != nil {

@@ -25,7 +25,7 @@ const (
 
 // schedule invokes fire again and again, as a schedule and nudges do in the cloud.
 type schedule struct {
-	handler *fire.Handler
+	handler invoker // fire
 	tick    time.Duration
 	logger  *slog.Logger
 	wake    chan struct{}
