@@ -16,6 +16,8 @@ FAILOVERS ?= 20
 FLUSHES ?= 5
 BOUNCES ?= 20
 REBUILD ?= 1000000
+RATE ?= 10000
+DURATION ?= 60s
 SEED ?=
 OTEL ?=
 LOGS ?=
@@ -134,6 +136,11 @@ bench: ## benchmarks of core, statestore and functions: a benchstat table and RE
 .PHONY: bench-e2e
 bench-e2e: ## what the whole path costs on a real Redis: CPU seconds per million events (N=1000000)
 	servers=$$(tests/servers/up redis); eval "$$servers"; go run ./tests/bench/stream -n $(N)
+
+.PHONY: latency
+latency: ## how long records take to be folded, and windows to be read once they may close: the deployed template, real servers (RATE=10000 DURATION=60s)
+	@go build -o dist/tidemark ./localdev && go build -o dist/latency ./tests/latency
+	servers=$$(tests/servers/up kafka redis); eval "$$servers"; exec dist/latency -rate $(RATE) -for $(DURATION)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## golangci-lint as .golangci.yml says, and functions that nothing reaches
