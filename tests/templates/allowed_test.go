@@ -38,6 +38,7 @@ func kafkaRoles(t *testing.T, s statement) []string {
 		{"topic", "/${LateTopic}", "late"},
 		{"topic", "/${DeadLetterTopic}", "dead-letter"},
 		{"topic", "/tidemark-ledger", "ledger"},
+		{"topic", "/tidemark-panes", "panes"},
 		{"group", "/tidemark.${AppName}.*", "app"},
 		{"group", "/tidemark.${AppName}\"", "trigger"},
 		{"transactional-id", "/tidemark.${AppName}.*", "app"},

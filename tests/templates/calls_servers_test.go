@@ -46,10 +46,26 @@ pipelines:
     aggregates: {v: [count]}
 `
 
+// panesSpec is an app whose windows may go out again, so that it has a pane history.
+const panesSpec = `
+app: APP
+processor:
+  watermark: {max_out_of_orderness_ms: 10, emit_interval_ms: 0, idle_timeout_secs: 3600}
+  kafka: {consumer: {topics: [APP-events], group_id: tidemark.APP}, producer: {result_topic: APP-results}}
+  error_handling: {dead_letter_topic: APP-dead}
+pipelines:
+  - name: p
+    timestamp: {field: t, unit: ms}
+    values: {v: v}
+    windows: [{name: w, type: tumbling, size: 1s, allowed_lateness: 1h}]
+    aggregates: {v: [count]}
+`
+
 // scene is an app on real servers whose three functions are recorded.
 type scene struct {
 	t       *testing.T
 	name    string
+	spec    string
 	admin   *kafkaio.Client
 	clients map[string]*kafkaio.Client
 	store   statestore.Store
@@ -64,19 +80,19 @@ type scene struct {
 	ops    *ops.Handler
 }
 
-func newScene(t *testing.T, calls map[call]bool) *scene {
+func newScene(t *testing.T, text string, calls map[call]bool) *scene {
 	t.Helper()
 	ctx := t.Context()
-	s := &scene{t: t, name: fmt.Sprintf("calls-%x", time.Now().UnixNano()), clients: map[string]*kafkaio.Client{}, base: event.FromGo(time.Now().Add(-time.Hour))}
+	s := &scene{t: t, name: fmt.Sprintf("calls-%x", time.Now().UnixNano()), spec: text, clients: map[string]*kafkaio.Client{}, base: event.FromGo(time.Now().Add(-time.Hour))}
 	admin, err := kafkaio.Open(ctx, kafkaio.Options{Brokers: servers.Brokers(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(admin.Close)
 	s.admin = admin
-	names := []string{s.name + "-events", s.name + "-results", s.name + "-results-late", s.name + "-dead", spec.LedgerTopic}
+	names := []string{s.name + "-events", s.name + "-results", s.name + "-results-late", s.name + "-dead", spec.LedgerTopic, spec.PanesTopic}
 	for _, topic := range names {
-		if err := admin.CreateTopic(ctx, topic, 1, 1, nil); err != nil && (topic != spec.LedgerTopic || !errors.Is(err, kafkaio.ErrTopicExists)) {
+		if err := admin.CreateTopic(ctx, topic, 1, 1, nil); err != nil && (strings.HasPrefix(topic, s.name) || !errors.Is(err, kafkaio.ErrTopicExists)) {
 			t.Fatal(err)
 		}
 	}
@@ -107,7 +123,7 @@ func (s *scene) deploy(gap string, publisher kafkaio.Publisher) {
 	s.t.Helper()
 	ctx := s.t.Context()
 	var err error
-	if s.app, err = spec.Load([]byte(strings.NewReplacer("APP", s.name, "GAP", gap).Replace(callsSpec)), "spec.yaml"); err != nil {
+	if s.app, err = spec.Load([]byte(strings.NewReplacer("APP", s.name, "GAP", gap).Replace(s.spec)), "spec.yaml"); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.pipes, err = settings.Compile(s.app); err != nil {
@@ -251,12 +267,38 @@ func (s *scene) playAtOnce() {
 	s.drop()
 }
 
+// playPanes has windows go out once more, from a firer that published them the first time and from one that remembers nothing.
+func (s *scene) playPanes(publisher kafkaio.Publisher) {
+	ctx := s.t.Context()
+	s.deploy("", publisher)
+	s.tick()
+	s.feed(true, 100, 10_000)
+	s.tick()
+	s.feed(true, 200)
+	s.tick()
+	s.deploy("", publisher)
+	s.feed(true, 300)
+	s.tick()
+	plan, err := apply.ReadPlan(ctx, s.admin, s.pipes[0])
+	if err != nil || plan.Panes == nil {
+		s.t.Fatalf("there is no pane history: %v", err)
+	}
+	s.command(`{"command":"verify"}`)
+	s.command(`{"command":"preflight"}`)
+	s.drop()
+}
+
 // TestTheRecordedCallsAreWhatFunctionsMake plays everything on real servers; what is allowed is held against the record by
 // make templates, which needs none.
 func TestTheRecordedCallsAreWhatFunctionsMake(t *testing.T) {
 	calls := map[call]bool{}
-	t.Run("with transactions", func(t *testing.T) { newScene(t, calls).play() })
-	t.Run("without", func(t *testing.T) { newScene(t, calls).playAtOnce() })
+	t.Run("with transactions", func(t *testing.T) { newScene(t, callsSpec, calls).play() })
+	t.Run("without", func(t *testing.T) { newScene(t, callsSpec, calls).playAtOnce() })
+	t.Run("panes with transactions", func(t *testing.T) { newScene(t, panesSpec, calls).playPanes(nil) })
+	t.Run("panes without", func(t *testing.T) {
+		s := newScene(t, panesSpec, calls)
+		s.playPanes(s.clients["fire"].AtOnce())
+	})
 	if t.Failed() {
 		return
 	}

@@ -108,7 +108,7 @@ func (r *recorder) topic(name string, id [16]byte) string {
 		name = r.topics(id)
 	}
 	role, ok := map[string]string{
-		r.app + "-events": "source", r.app + "-results": "results", r.app + "-results-late": "late", r.app + "-dead": "dead-letter", spec.LedgerTopic: "ledger",
+		r.app + "-events": "source", r.app + "-results": "results", r.app + "-results-late": "late", r.app + "-dead": "dead-letter", spec.LedgerTopic: "ledger", spec.PanesTopic: "panes",
 	}[name]
 	if !ok {
 		r.t.Errorf("%s asks for topic %q %x", r.function, name, id)

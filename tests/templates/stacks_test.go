@@ -138,7 +138,10 @@ func TestPreflightFindsNothingWrongWithTheClusterAndTheTopics(t *testing.T) {
 		t.Errorf("%+v", found)
 	}
 	a := app(t)
-	want := append(a.SourceTopics(), spec.LedgerTopic)
+	want := append(a.SourceTopics(), a.InternalTopics()...)
+	if !slices.Contains(want, spec.PanesTopic) {
+		t.Errorf("the spec of the package makes no use of %s", spec.PanesTopic)
+	}
 	for _, p := range a.Pipelines {
 		c, err := pipeline.Compile(p)
 		if err != nil {
@@ -162,6 +165,8 @@ func TestPreflightFindsWhatTheTemplatesWouldGetWrong(t *testing.T) {
 	for name, harm := range map[string]func(s described){
 		"short offsets":     func(s described) { s.broker["offsets.retention.minutes"] = "1440" },
 		"short metadata":    func(s described) { s.broker["offset.metadata.max.bytes"] = "100" },
+		"no pane history":   func(s described) { delete(s.topics, spec.PanesTopic) },
+		"panes by time":     func(s described) { s.topics[spec.PanesTopic].Configs["cleanup.policy"] = "delete" },
 		"no ledger":         func(s described) { delete(s.topics, spec.LedgerTopic) },
 		"compacted sources": func(s described) { s.topics["feedback-events"].Configs["cleanup.policy"] = "compact" },
 		"one replica":       func(s described) { s.topics["aggregated-metrics"].Configs["min.insync.replicas"] = "1" },
@@ -179,7 +184,7 @@ func TestPreflightFindsWhatTheTemplatesWouldGetWrong(t *testing.T) {
 
 func TestTopicsMayBeLeftOut(t *testing.T) {
 	topics := written(t)["infra/topics.yaml"]
-	own := []string{"DeadLetters", "Late", "Ledger", "Results"}
+	own := []string{"DeadLetters", "Late", "Ledger", "Panes", "Results"}
 	for _, c := range []struct {
 		given map[string]string
 		want  []string
