@@ -10,8 +10,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
 // root is the top of the repository.
@@ -108,28 +106,5 @@ func TestComposeStartsServicesInTheirOrderAndAgain(t *testing.T) {
 		if len(s.DependsOn) == 0 && s.Healthcheck == nil {
 			t.Errorf("%s waits for nothing, and nobody can wait for it", name)
 		}
-	}
-}
-
-// The topics are those of the spec that is mounted.
-func TestComposeMakesTheTopicsOfItsSpec(t *testing.T) {
-	const file = "localdev/internal/cli/default.yaml"
-	app, err := spec.Load([]byte(read(t, file)), file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := append(app.SourceTopics(), spec.LedgerTopic)
-	for i := range app.Pipelines {
-		p := &app.Pipelines[i]
-		want = append(want, p.SinkTopic, p.LateTopic, p.DeadLetterTopic)
-	}
-	slices.Sort(want)
-	var got []string
-	for _, m := range regexp.MustCompile(`(?m)^ *create ([a-z-]+) --`).FindAllStringSubmatch(strings.Join(composeFile(t)["topics"].Command, "\n"), -1) {
-		got = append(got, m[1])
-	}
-	slices.Sort(got)
-	if diff := cmp.Diff(slices.Compact(want), got); diff != "" {
-		t.Errorf("(-spec +compose):\n%s", diff)
 	}
 }

@@ -113,7 +113,11 @@ func newJob(t *testing.T, seed uint64) *job {
 	}
 	t.Cleanup(j.client.Close)
 	p := j.app.Pipelines[0]
-	for name, n := range map[string]int32{source: partitions, p.SinkTopic: 2, p.LateTopic: 1, p.DeadLetterTopic: 1, spec.LedgerTopic: 1} {
+	topics := map[string]int32{source: partitions, p.SinkTopic: 2, p.LateTopic: 1, p.DeadLetterTopic: 1}
+	for _, name := range j.app.InternalTopics() {
+		topics[name] = 1
+	}
+	for name, n := range topics {
 		if err := j.client.CreateTopic(t.Context(), name, n, 1, nil); err != nil {
 			t.Fatal(err)
 		}
