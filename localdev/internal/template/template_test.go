@@ -129,6 +129,7 @@ func TestWhatDoesNotGoTogetherIsFound(t *testing.T) {
 		{name: "slow batches", from: "Topics: [feedback-events]", to: "Topics: [feedback-events], MaximumBatchingWindowInSeconds: 5", want: []string{"warning: F.A: records wait up to 5 s"}},
 		{name: "records that nobody sees", from: "Topics: [feedback-events]", to: "Topics: [feedback-events], MaximumRetryAttempts: 3, FilterCriteria: {Filters: []}", want: []string{"FilterCriteria lets records pass", "MaximumRetryAttempts lets records pass"}},
 		{name: "retries for ever", from: "Topics: [feedback-events]", to: "Topics: [feedback-events], MaximumRetryAttempts: -1"},
+		{name: "no order", from: "Topics: [feedback-events]", to: "Topics: [feedback-events], ConsumptionMode: Queue", want: []string{":11: error: F.A: ConsumptionMode Queue"}},
 		{name: "timeout", from: "Timeout: 60", to: "Timeout: 900", want: []string{":7: error: F: its Timeout is 900 s", "its Timeout is 900 s"}},
 		{name: "schedule of seconds", from: "rate(1 minute)", to: "rate(30 seconds)", want: []string{":13: error: F.T: rate(30 seconds) is more often"}},
 		{name: "cron with seconds", from: "rate(1 minute)", to: "cron(0/10 * * * * ? *)", want: []string{"TIDEMARK_FIRE_TICK"}},

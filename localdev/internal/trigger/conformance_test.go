@@ -380,6 +380,38 @@ func groups() []behaviour {
 				inOrder(t, p, f.order(p), each)
 			}
 		}},
+		{name: "RebalanceWaitsForTheInvocation", partitions: 2, run: func(t *testing.T, s *stage) {
+			release := make(chan struct{})
+			f := &lambda{more: make(chan struct{}, 100)}
+			f.answer = func(context.Context, int, *call) ([]byte, error) {
+				<-release
+				return nil, nil
+			}
+			s.put(t, 0, 5)
+			s.put(t, 1, 5)
+			s.runWith(t, f, trigger.Options{Window: 200 * time.Millisecond})
+			f.await(t, 1)
+			var assigned notes[trigger.Assigned]
+			s.runWith(t, f, trigger.Options{Hooks: trigger.Hooks{Assigned: assigned.add}})
+			has := func(a trigger.Assigned) bool { return len(a.Partitions) > 0 }
+			<-time.After(2 * time.Second) // two heartbeats: the first member has been told to give a partition away
+			if slices.ContainsFunc(assigned.seen(), has) {
+				t.Error("a partition was given away during its invocation")
+			}
+			close(release)
+			for deadline := time.Now().Add(patience); !slices.ContainsFunc(assigned.seen(), has); {
+				if time.Now().After(deadline) {
+					t.Fatal("the other member gets no partition")
+				}
+				<-time.After(10 * time.Millisecond)
+			}
+			s.put(t, 0, 5)
+			s.put(t, 1, 5)
+			s.committed(t, map[int32]int64{0: 10, 1: 10})
+			for p := range int32(2) {
+				same(t, "delivered once", upTo(0, 10), f.order(p))
+			}
+		}},
 		{name: "UnansweredBatchIsDeliveredAgain", partitions: 1, run: func(t *testing.T, s *stage) {
 			s.put(t, 0, 10)
 			f := &lambda{more: make(chan struct{}, 10)}
