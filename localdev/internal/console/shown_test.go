@@ -201,7 +201,7 @@ func TestAnEmptyConsoleSaysWhatItWaitsFor(t *testing.T) {
 			p := open(t, s.url, v)
 			p.await("the pipeline is there", says("#pipelines h3", "checkout"))
 			p.await("the partitions wait", says("#pipelines .holding", "it has had no record yet"))
-			for _, empty := range []string{"#key-empty", "#reject-empty", "#function-empty", "#log-empty"} {
+			for _, empty := range []string{"#window-empty", "#key-empty", "#reject-empty", "#function-empty", "#log-empty"} {
 				p.await(empty, fmt.Sprintf(`document.querySelector(%s).offsetParent !== null`, quote(empty)))
 			}
 			p.screenshot("empty-" + v.String())

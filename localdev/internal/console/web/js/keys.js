@@ -134,6 +134,7 @@ function named(key) {
 const decode = (v) => v.replace(/%(25|3A|3D)/g, (all) => ({ "%25": "%", "%3A": ":", "%3D": "=" })[all]);
 
 function line(value) {
+  show(id("chart-figure"), chosen !== null);
   text(id("chart-title"), chosen === null || !series ? "Choose a key" : "");
   if (chosen !== null) id("chart-title").replaceChildren(h("span", { class: "what" }, value), " of ", ...named(chosen));
   const at = series ? series.values.indexOf(value) : -1;

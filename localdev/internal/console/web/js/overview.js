@@ -83,7 +83,7 @@ export function tiles(status, history) {
     { name: "Records a second", value: [short(status.rate)], note: integer(status.records) + " folded", line: history.records },
     { name: "Results a second", value: [short(status.result_rate)], note: integer(status.results) + " published", line: history.results },
     { name: "Lag", value: [short(status.lag)], note: status.lag === 0 ? "all is folded" : "offsets to fold", line: history.lag, warn: status.lag > 0 && growing(history.lag) },
-    { name: "Ingest", value: percentiles(ingest), note: ingest?.count ? "p50 and p99 of an invocation" : "it runs elsewhere" },
+    { name: "Ingest", value: percentiles(ingest), note: ingest?.count ? "p50 and p99 of an invocation" : status.mode === "watch" ? "it runs elsewhere" : "no invocation yet" },
     { name: status.folded_from_arrival ? "Arrival to folded" : "Append to folded", value: percentiles(folded), note: folded.count ? "p50 and p99, oldest of a batch" : "not seen from here" },
     { name: "Plan", value: percentiles(plan), note: plan.count ? `p50 and p99; ${plural(status.plans, "plan")}` : plural(status.plans, "plan") },
     { name: "Late records", value: [short(status.late)], note: "to the late topic" },

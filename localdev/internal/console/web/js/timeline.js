@@ -135,7 +135,7 @@ export class Timeline {
     const width = this.place.clientWidth;
     const m = this.marks;
     if (!width || !m) return;
-    const about = m.w ?? m.newest ?? (this.windows[0] ? this.windows[0].start : null);
+    const about = m.w ?? m.newest ?? (this.windows.length ? this.windows[this.windows.length - 1].end : null);
     const place = this.layout(about, width);
     const height = Math.max(96, place.height + axis);
     attr(this.svg, "viewBox", `0 0 ${width} ${height}`);

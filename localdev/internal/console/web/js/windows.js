@@ -1,5 +1,5 @@
 // The panel of windows: what the explanation has open and what results were seen of, as one list.
-import { attr, cells, each, h, id, text } from "./dom.js";
+import { attr, cells, each, h, id, show, text } from "./dom.js";
 import { integer, moment, parse } from "./format.js";
 import { Timeline, fires, stateOf } from "./timeline.js";
 
@@ -65,6 +65,9 @@ export function draw(explain, fired, sources) {
   const windows = merge(explain, fired, lanes);
   const marks = marksOf(explain);
   last = { windows, w: marks.w };
+  show(id("window-empty"), windows.length === 0);
+  show(id("timeline"), windows.length > 0);
+  show(id("window-detail"), windows.length > 0);
   timeline.set(windows, lanes, marks);
   const open = explain.pipelines.reduce((n, p) => n + (p.windows || []).filter((w) => !w.fired && !w.due).length, 0);
   const closing = windows.filter((w) => w.state === "closing").length;
