@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,7 +36,7 @@ func TestComposeMakesTheTopicsOfItsSpec(t *testing.T) {
 	}
 	want := map[string]string{}
 	for _, topic := range TopicsOf(app, 4) {
-		options := []string{"--partitions", string(rune('0' + topic.Partitions))}
+		options := []string{"--partitions", strconv.Itoa(int(topic.Partitions))}
 		for _, key := range slices.Sorted(maps.Keys(topic.Configs)) {
 			options = append(options, "--config", key+"="+topic.Configs[key])
 		}
