@@ -90,8 +90,8 @@ func (w *watch) tails() []tail {
 		}), about, every}
 	}
 	out := []tail{
-		newTail("late records", sideEvery, late, sideBack, func(r *event.Record) { w.Board.Rejected(r, true) }),
-		newTail("dead letters", sideEvery, dead, sideBack, func(r *event.Record) { w.Board.Rejected(r, false) }),
+		newTail("late records", sideEvery, late, sideBack, func(r *event.Record) { w.rejected(r, true) }),
+		newTail("dead letters", sideEvery, dead, sideBack, func(r *event.Record) { w.rejected(r, false) }),
 		newTail("the ledger", sideEvery, []string{spec.LedgerTopic}, ledgerBack, func(r *event.Record) {
 			group := string(r.Key) // tidemark.APP.PIPELINE.FINGERPRINT
 			if i := strings.LastIndexByte(group, '.'); i > 0 && mine[group[:i]] {
@@ -103,6 +103,17 @@ func (w *watch) tails() []tail {
 		out = append(out, newTail("results", resultsEvery, results, resultsBack, func(r *event.Record) { w.Board.Published(r.Value) }))
 	}
 	return out
+}
+
+// rejected takes a late record or a dead letter. Several apps may share such a topic: what is from none of this one's sources is
+// another's.
+func (w *watch) rejected(r *event.Record, late bool) {
+	for _, h := range r.Headers {
+		if h.Key == "tidemark-topic" && !slices.Contains(w.App.SourceTopics(), string(h.Value)) {
+			return
+		}
+	}
+	w.Board.Rejected(r, late)
 }
 
 // follow takes what comes until ctx ends.

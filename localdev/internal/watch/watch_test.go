@@ -124,6 +124,12 @@ func TestABoardHasWhatTopicsAndStateTell(t *testing.T) {
 		s.deliver(s.record(100, 1)) // late
 		s.deliver(s.record(4000, 1))
 		s.fire()
+		foreign := kafkaio.Message{Topic: "processor-dead-letter", Headers: []event.Header{
+			{Key: "tidemark-reason", Value: []byte("decode")}, {Key: "tidemark-topic", Value: []byte("another-apps-source")},
+		}}
+		if err := s.Log.Produce(t.Context(), []kafkaio.Message{foreign}); err != nil {
+			t.Fatal(err)
+		}
 		groups, err := s.Log.Groups(t.Context(), "")
 		if err != nil {
 			t.Fatal(err)
