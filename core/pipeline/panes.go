@@ -97,7 +97,7 @@ func (f *Firing) settle(panes []Pane, c *candidate) []Pane {
 	next := c.sent
 	next.Records, next.Pending = c.records, nil
 	if f.p.Trigger.OnChange {
-		if c.timing != TimingOnTime && bytes.Equal(results, c.sent.Results) {
+		if c.timing != TimingOnTime && c.unmoved() && bytes.Equal(results, c.sent.Results) {
 			f.remember(c, next)
 			return panes
 		}
@@ -118,6 +118,9 @@ func (f *Firing) settle(panes []Pane, c *candidate) []Pane {
 	}
 	return panes
 }
+
+// unmoved reports whether the last pane was of the same window: a session that has grown is another one, whatever its results are.
+func (c *candidate) unmoved() bool { return len(c.sent.Out) == 1 && c.sent.Out[0].Window == c.Window }
 
 // leave keeps what has to be known of a candidate that does not go out.
 func (f *Firing) leave(c *candidate) {

@@ -205,3 +205,15 @@ func TestOnlyChangesGoOut(t *testing.T) {
 		t.Errorf("got %q, want %q", strings.Join(got, " "), want)
 	}
 }
+
+// A session that has grown is another window: it replaces the one before, though its results are the same.
+func TestASessionThatHasGrownIsAChange(t *testing.T) {
+	p := compile(t, `[{type: session, gap: 10ms, allowed_lateness: 100ms}]`, "    aggregates: {v: [max]}\n    trigger: {on_change: true}")
+	got := play(t, p, []pass{{"5:a=9", 40, false}, {"6:a=3", 40, false}, {"5:a=1", 40, false}})
+	want := []string{"on_time#0[5 15)a=0/0", "late#1[5 16)a=0/0<#0[5 15)", ""}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("plan %d: got %s, want %s", i+1, got[i], want[i])
+		}
+	}
+}

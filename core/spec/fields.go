@@ -343,7 +343,7 @@ func triggerFields() []field {
 			name: "late", kind: kindString, def: "each", enum: []string{"each"},
 			doc: "A group that gains a late record goes out again with the next plan.",
 		},
-		{name: "on_change", kind: kindBool, def: false, doc: "Holds back an early or late pane whose results are those of the pane before."},
+		{name: "on_change", kind: kindBool, def: false, doc: "Holds back an early or late pane whose window and results are those of the pane before."},
 		{
 			name: "final_only", kind: kindBool, def: false,
 			doc: "Each window goes out once, when it takes no more records: allowed_lateness after its end.",

@@ -43,7 +43,7 @@ func newChanges(r *rand.Rand, i *injector) (*changes, error) {
 	scale := pick[event.Span](r, 1, 37, 1000)
 	c := &changes{orderly: r.IntN(2) == 0}
 	var err error
-	if c.trouble, err = newTrouble(r, i, randomDefinitions(r, scale), c.watermark(r, scale), scale); err != nil {
+	if c.trouble, err = newTrouble(r, i, randomDefinitions(r, scale), c.watermark(r, scale), atTheEnd, scale); err != nil {
 		return nil, err
 	}
 	c.disorder, c.spoil, c.step = !c.orderly, true, c.haunt

@@ -62,7 +62,13 @@ func randomDefinitions(r *rand.Rand, scale event.Span) []window.Definition {
 	for i := range defs {
 		d := window.Definition{Name: fmt.Sprintf("w%d", i), Lateness: pick[event.Span](r, 0, 0, 5, 20, 100) * scale}
 		size := pick[event.Span](r, 7, 10, 50)*scale + spanBelow(r, scale)
-		switch r.IntN(3) {
+		switch r.IntN(5) {
+		case 3:
+			d.Kind, d.Step = window.KindCumulate, pick[event.Span](r, 5, 10)*scale+spanBelow(r, scale)
+			d.Size = d.Step * event.Span(1+r.IntN(4))
+			d.Offset = spanBelow(r, 2*d.Size-1) - d.Size + 1
+		case 4:
+			d.Kind, d.Gap, d.Max = window.KindSession, pick[event.Span](r, 1, 5, 12)*scale, pick[event.Span](r, 15, 40)*scale
 		case 0:
 			d.Kind, d.Size = window.KindTumbling, size
 			d.Offset = spanBelow(r, 2*size-1) - size + 1
@@ -123,11 +129,59 @@ type stage struct {
 	bad    []rig.Side // those
 }
 
+// triggered says when windows go out, and what they hold then.
+type triggered struct {
+	spec.Trigger
+	spec.Accumulation
+}
+
+// atTheEnd is the default: at the end of windows, and for late records.
+var atTheEnd = triggered{Accumulation: spec.Accumulating}
+
+// randomTrigger is one of any kind.
+func randomTrigger(r *rand.Rand, scale event.Span) triggered {
+	t := atTheEnd
+	switch r.IntN(6) {
+	case 0:
+		t.EarlyEvery = pick[event.Span](r, 10, 50) * scale
+	case 1:
+		t.Count = int64(1 + r.IntN(5))
+	case 2:
+		t.EarlyEvery, t.Count = 20*scale, int64(1+r.IntN(5))
+	case 3:
+		t.FinalOnly = true
+	}
+	t.OnChange = !t.FinalOnly && r.IntN(4) == 0
+	switch r.IntN(4) {
+	case 0:
+		t.Accumulation = spec.Retracting
+	case 1:
+		if !t.OnChange { // it has nothing to compare with
+			t.Accumulation = spec.Discarding
+		}
+	}
+	return t
+}
+
+// set puts it into the spec. Where only changes go out, some new records change nothing: they would all change a count.
+func (t triggered) set(app *spec.App) {
+	p := &app.Pipelines[0]
+	p.Trigger, p.Accumulation = t.Trigger, t.Accumulation
+	if t.OnChange {
+		p.Aggregates[0].Functions = []string{"min", "max"}
+	}
+}
+
 func newStage(r *rand.Rand, defs []window.Definition, w spec.Watermark, partitions int32, store statestore.Store, o memlog.Options) (*stage, error) {
+	return newTriggeredStage(r, defs, w, atTheEnd, partitions, store, o)
+}
+
+func newTriggeredStage(r *rand.Rand, defs []window.Definition, w spec.Watermark, t triggered, partitions int32, store statestore.Store, o memlog.Options) (*stage, error) {
 	app, err := propertyApp(defs, w)
 	if err != nil {
 		return nil, err
 	}
+	t.set(app)
 	app.BufferSize = pick(r, 1, 3, 10, 10_000)
 	world, err := rig.New(app, store, memlog.New(o), partitions)
 	if err != nil {
@@ -225,8 +279,12 @@ func (s *stage) verify(panes []oracle.Pane, late []oracle.Event) (problems []str
 	if err != nil {
 		return nil, err
 	}
-	lateSessions := slices.ContainsFunc(s.defs, func(d window.Definition) bool { return d.Kind == window.KindSession && d.Lateness > 0 })
-	problems = oracle.Problems(panes, got, lateSessions)
+	if s.atOnce == nil {
+		problems = oracle.PaneProblems(panes, got, s.Pipelines[0].Accumulation)
+	} else { // panes of plans that never were are among them
+		lateSessions := slices.ContainsFunc(s.defs, func(d window.Definition) bool { return d.Kind == window.KindSession && d.Lateness > 0 })
+		problems = oracle.Problems(panes, got, lateSessions)
+	}
 	wantLate := make([]rig.Side, len(late))
 	for i, e := range late {
 		wantLate[i] = rig.Side{Topic: e.Topic, Partition: e.Partition, Offset: e.Offset, Reason: string(event.ReasonLate)}
@@ -298,7 +356,8 @@ func (s *stage) compareSides(what, topic string, want []rig.Side) ([]string, err
 
 // describe says what a round was about, for whoever reads its failure.
 func (s *stage) describe() string {
-	out := fmt.Sprintf("watermark %+v", s.App.Pipelines[0].Watermark)
+	p := &s.App.Pipelines[0]
+	out := fmt.Sprintf("watermark %+v, trigger %+v, %s", p.Watermark, p.Trigger, p.Accumulation)
 	for _, d := range s.defs {
 		out += fmt.Sprintf("\n%+v", d)
 	}

@@ -3,6 +3,7 @@ package oracle
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
@@ -21,9 +22,18 @@ type paneKey struct {
 // that was committed, all of one pipeline. Each pane replaces, or takes back, panes that went out before and that no other has
 // replaced; what nobody has replaced in the end are the panes that there must be. Where panes discard, they add up to those.
 func PaneProblems(want []Pane, got []rig.Result, mode spec.Accumulation) []string {
+	last, out := Standing(got, mode)
+	if mode == spec.Discarding {
+		return append(out, sums(want, got)...)
+	}
+	return append(out, Problems(want, last, false)...)
+}
+
+// Standing follows the panes of one pipeline from the first on. It returns those that no other has replaced, and says where one
+// replaces what did not go out, or its index is not the next one. Where panes discard, none is replaced.
+func Standing(got []rig.Result, mode spec.Accumulation) (last []rig.Result, out []string) {
 	got = slices.Clone(got)
 	slices.SortStableFunc(got, func(a, b rig.Result) int { return cmp.Compare(a.Pane.Revision, b.Pane.Revision) })
-	var out []string
 	problem := func(r *rig.Result, format string, args ...any) {
 		out = append(out, fmt.Sprintf("%s [%d, %d) %q, revision %d, pane %d: ", r.Window.Name, r.Window.StartMS, r.Window.EndMS, r.Key, r.Pane.Revision, r.Pane.Index)+
 			fmt.Sprintf(format, args...))
@@ -44,10 +54,25 @@ func PaneProblems(want []Pane, got []rig.Result, mode spec.Accumulation) []strin
 				problem(r, "it replaces a pane of another window, [%d, %d)", o.StartMS, o.EndMS)
 			}
 			replaced = max(replaced, o.Index)
+			if mode == spec.Retracting && !slices.ContainsFunc(r.Pane.Retracts, func(x rig.Out) bool {
+				return x.StartMS == o.StartMS && x.EndMS == o.EndMS && x.Index == o.Index && reflect.DeepEqual(x.Results, old.Results)
+			}) {
+				problem(r, "it does not take back the results that pane %d of [%d, %d) had", o.Index, o.StartMS, o.EndMS)
+			}
 			delete(standing, before)
 		}
-		if mode != spec.Discarding && r.Pane.Index != replaced+1 {
-			problem(r, "the largest index that it replaces is %d", replaced)
+		if mode == spec.Discarding {
+			for _, old := range standing { // none is deleted
+				if old.Window.Name == at.window && old.Key == at.key && partOf(old, r) {
+					replaced = max(replaced, old.Pane.Index)
+				}
+			}
+			if len(r.Pane.Supersedes) > 0 {
+				problem(r, "it replaces panes, where panes discard")
+			}
+		}
+		if r.Pane.Index != replaced+1 {
+			problem(r, "the largest index before it is %d", replaced)
 		}
 		if mode == spec.Retracting && len(r.Pane.Retracts) != len(r.Pane.Supersedes) {
 			problem(r, "it replaces %d panes and takes back %d", len(r.Pane.Supersedes), len(r.Pane.Retracts))
@@ -57,14 +82,19 @@ func PaneProblems(want []Pane, got []rig.Result, mode spec.Accumulation) []strin
 		}
 		standing[at] = r
 	}
-	if mode == spec.Discarding {
-		return append(out, sums(want, got)...)
-	}
-	last := make([]rig.Result, 0, len(standing))
+	last = make([]rig.Result, 0, len(standing))
 	for _, r := range standing {
 		last = append(last, *r)
 	}
-	return append(out, Problems(want, last, false)...)
+	return last, out
+}
+
+// partOf reports whether a pane is of a window that another one's is, or has become part of: of sessions, which grow.
+func partOf(old, r *rig.Result) bool {
+	if r.Window.Type != window.KindSession.String() {
+		return old.Window.StartMS == r.Window.StartMS && old.Window.EndMS == r.Window.EndMS
+	}
+	return old.Window.StartMS >= r.Window.StartMS && old.Window.EndMS <= r.Window.EndMS
 }
 
 // sums compares what panes that discard add up to: of sessions, all that lie in one that there must be.
