@@ -22,9 +22,10 @@
 // With every other fault of a server a function dies as well. At the end of a stage all windows are closed, and everything that a
 // plain read_committed consumer finds (reader.go, which knows topics and JSON and nothing of the protocol) is held against a
 // batch computation over what was produced (judge.go). Every record has a value of its own, so that the count and the sum of a
-// pane tell a lost record from a doubled one. Most pipelines get no record that is late for good, so that their results are known
-// beforehand; of the strict ones every record must be in a pane or in the late topic, once. The ledger must have every plan once,
-// balance, and know of every revision that was published.
+// pane tell a lost record from a doubled one. Every pane is followed from the first of its window on: it has the next index, replaces
+// panes that went out and that no other has replaced, or, where panes discard, holds what none before had. Most
+// pipelines get no record that is late for good, so that their results are known beforehand; of the strict ones every record must be
+// in a pane or in the late topic, once. The ledger must have every plan once, balance, and know of every revision that was published.
 //
 // The last part of a run is a rebuild: a large state with all of its windows open is lost as a whole, and fire brings it back
 // within short deadlines. Every invocation must get further than the one before, and memory is bounded.

@@ -118,7 +118,7 @@ func (s *stage) await(ctx context.Context, t *trap) (bool, error) {
 // provoke makes a function's call likely: what it asks for again after its slots have gone, or after a cold start.
 // try counts from 0.
 func (s *stage) provoke(ctx context.Context, p point, try int) error {
-	if try%4 == 0 && !p.essential() {
+	if try%4 == 0 && (!p.essential() || p.call == "Fetch"+history) {
 		s.recycle(p.function + "-a")
 	}
 	switch {
@@ -274,6 +274,10 @@ func (s *stage) unreachable() map[point]bool {
 	out := map[point]bool{}
 	for _, w := range []when{before, after} {
 		out[point{fire, redisServer, beginnings[0], w}] = true
+		if !slices.ContainsFunc(s.app.queries, func(q query) bool { return q.panes != "" }) {
+			out[point{fire, kafkaServer, "Produce" + history, w}] = true
+			out[point{fire, kafkaServer, "Fetch" + history, w}] = true
+		}
 		// Refused offsets are read back where a session refused any.
 		if !slices.ContainsFunc(s.app.queries, func(q query) bool { return q == strictSession }) {
 			out[point{ingest, redisServer, "Read", w}] = true

@@ -6,8 +6,10 @@ import (
 	"slices"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
+	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
 
 // verdict is what a stage came to. A record that several windows lack counts in each of them.
@@ -16,6 +18,7 @@ type verdict struct {
 	problems      []string // what is wrong, lost and doubled included
 
 	records, panes, late, dead, plans int
+	early, replacing                  int // panes before the end of their windows; panes that name others which they replace
 }
 
 // account says that something is wrong; the counts may be 0.
@@ -28,6 +31,7 @@ func (v *verdict) account(lost, doubled int64, format string, args ...any) {
 func (v *verdict) add(o verdict) {
 	v.lost, v.doubled = v.lost+o.lost, v.doubled+o.doubled
 	v.problems = append(v.problems, o.problems...)
+	v.early, v.replacing = v.early+o.early, v.replacing+o.replacing
 	v.records, v.panes, v.late, v.dead, v.plans = v.records+o.records, v.panes+o.panes, v.late+o.late, v.dead+o.dead, v.plans+o.plans
 }
 
@@ -38,7 +42,7 @@ func judge(a *app, events, dead []oracle.Event, out published) verdict {
 		p := &a.Pipelines[i]
 		mine := func(e oracle.Event) bool { return slices.Contains(p.Topics, e.Topic) }
 		j := judgement{
-			verdict: &v, name: p.Name, defs: p.Windows, strict: a.queries[i].strict,
+			verdict: &v, name: p.Name, defs: p.Windows, strict: a.queries[i].strict, accumulation: p.Accumulation,
 			events: filter(events, mine), dead: filter(dead, mine),
 			panes: filter(out.panes, func(x pane) bool { return x.Pipeline == p.Name }),
 			plans: filter(out.plans, func(x plan) bool { return x.Pipeline == p.Name }),
@@ -68,6 +72,7 @@ type judgement struct {
 	name         string
 	defs         []window.Definition
 	strict       bool
+	accumulation spec.Accumulation
 	events, dead []oracle.Event
 	panes        []pane
 	plans        []plan
@@ -128,33 +133,107 @@ func (j *judgement) lateRecords(sides []side) []oracle.Event {
 	return filter(j.events, func(e oracle.Event) bool { return !found[at(e)] })
 }
 
-// results compares the newest revision of every pane with a batch computation.
+// results follows the panes from the first to those that no other has replaced, and compares these with a batch computation: one for
+// each window, or several that add up to it.
 func (j *judgement) results(events []oracle.Event) {
 	events = filter(events, func(e oracle.Event) bool { return e.Key != endKey })
 	want, _ := oracle.Compute(j.defs, events, func(oracle.Event) event.Time { return event.MinTime })
-	got := j.newest()
-	j.verdict.panes += len(got)
-	expected := map[string]oracle.Pane{}
+	panes := filter(j.panes, func(p pane) bool { return p.Key != endKey })
+	slices.SortStableFunc(panes, func(a, b pane) int { return cmp.Compare(a.Pane.Revision, b.Pane.Revision) })
+	j.verdict.panes += len(panes)
+	j.revisions(panes)
+	got := j.standing(panes)
 	for _, w := range want {
-		expected[w.ID()] = w
-		g, ok := got[w.ID()]
-		if !ok {
+		at := group{w.Window, w.Key}
+		var its []pane
+		its, got[at] = j.take(w, got[at])
+		switch {
+		case len(its) == 0:
 			j.account(int64(len(w.Values)), 0, "%s: missing: %s with %d records", j.name, w.ID(), len(w.Values))
-			continue
+		case len(its) > 1 && j.accumulation != spec.Discarding:
+			for _, p := range its[1:] {
+				j.account(0, int64(p.Results.Count), "%s: %s has %d panes that no other has replaced", j.name, w.ID(), len(its))
+			}
+		default:
+			j.compare(w, its)
 		}
-		j.compare(w, g)
 	}
-	for id, g := range got {
-		if _, ok := expected[id]; ok || j.replaced(g, want) {
-			continue
+	for _, rest := range got {
+		for _, p := range rest {
+			j.account(0, int64(p.Results.Count), "%s: superfluous: %s with %v records", j.name, idOf(p), p.Results.Count)
 		}
-		j.account(0, int64(g.Results.Count), "%s: superfluous: %s with %v records", j.name, id, g.Results.Count)
 	}
 }
 
-func (j *judgement) compare(w oracle.Pane, g pane) {
+// group is what panes are looked up by.
+type group struct{ window, key string }
+
+func idOf(p pane) string {
+	return oracle.Pane{Window: p.Window.Name, Start: p.Window.StartMS, End: p.Window.EndMS, Key: p.Key}.ID()
+}
+
+// standing returns the panes that no other has replaced, by window definition and key.
+func (j *judgement) standing(panes []pane) map[group][]pane {
+	all := make([]rig.Result, len(panes))
+	byID := map[string]pane{}
+	id := func(r *rig.Result) string {
+		return fmt.Sprintf("%s %d %d %d %d %s", r.Window.Name, r.Window.StartMS, r.Window.EndMS, r.Pane.Revision, r.Pane.Index, r.Key)
+	}
+	for i, p := range panes {
+		all[i] = p.Result
+		byID[id(&p.Result)] = p
+	}
+	last, problems := oracle.Standing(all, j.accumulation)
+	for _, text := range problems {
+		j.account(0, 0, "%s: %s", j.name, text)
+	}
+	out := map[group][]pane{}
+	for i := range last {
+		p := byID[id(&last[i])]
+		at := group{p.Window.Name, p.Key}
+		out[at] = append(out[at], p)
+	}
+	return out
+}
+
+// take divides panes into those of a window and the others. Where panes discard, those of the sessions that became part of one are
+// its own, too.
+func (j *judgement) take(w oracle.Pane, panes []pane) (its, others []pane) {
+	for _, p := range panes {
+		at := p.Window
+		same := at.StartMS == w.Start && at.EndMS == w.End
+		part := j.accumulation == spec.Discarding && at.Type == window.KindSession.String() && at.StartMS >= w.Start && at.EndMS <= w.End
+		if same || part {
+			its = append(its, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	return its, others
+}
+
+// together adds up panes that discard. Every value is there once, so that distinct values add up, too; first and last are those of one
+// of the panes, the wanted ones if any has them.
+func together(panes []pane, first, last float64) numbers {
+	all := panes[0].Results
+	for _, p := range panes[1:] {
+		r := p.Results
+		all.Count, all.Sum, all.Distinct = all.Count+r.Count, all.Sum+r.Sum, all.Distinct+r.Distinct
+		all.Min, all.Max = min(all.Min, r.Min), max(all.Max, r.Max)
+		if r.First == first {
+			all.First = r.First
+		}
+		if r.Last == last {
+			all.Last = r.Last
+		}
+	}
+	return all
+}
+
+func (j *judgement) compare(w oracle.Pane, panes []pane) {
 	n, sum, _ := oracle.Moments(w.Values)
-	r := g.Results
+	first, last := oracle.Edges(w.Events)
+	r := together(panes, first, last)
 	if missing := int64(n) - int64(r.Count); missing != 0 {
 		j.account(max(missing, 0), max(-missing, 0), "%s: %s has %v records, want %d", j.name, w.ID(), r.Count, n)
 		return
@@ -164,39 +243,54 @@ func (j *judgement) compare(w oracle.Pane, g pane) {
 		j.account(1, 1, "%s: %s has the right number of records, but not the right ones: sum %v, want %v", j.name, w.ID(), r.Sum, sum)
 		return
 	}
-	first, last := oracle.Edges(w.Events)
 	if d := float64(oracle.Distinct(w.Values)); r.First != first || r.Last != last || d <= 1024 && r.Distinct != d {
 		j.account(1, 1, "%s: %s has the right records, but first %v, last %v, distinct %v, want %v, %v, %v", j.name, w.ID(), r.First, r.Last, r.Distinct, first, last, d)
 	}
 }
 
-// newest checks how panes follow each other, and returns the last one of each.
-func (j *judgement) newest() map[string]pane {
+// timings are the order in which panes of a window go out.
+var timings = []string{"early", "on_time", "late"}
+
+// revisions checks that every pane is of a plan, in an order that can be, and has something to say. They are ascending.
+func (j *judgement) revisions(panes []pane) {
 	plans := map[int64]bool{}
 	for _, p := range j.plans {
 		plans[p.Plan] = true
 	}
-	panes := filter(j.panes, func(p pane) bool { return p.Key != endKey })
-	slices.SortStableFunc(panes, func(a, b pane) int { return cmp.Compare(a.Pane.Revision, b.Pane.Revision) })
-	out := map[string]pane{}
+	newest := map[string]pane{}
 	for _, p := range panes {
-		id := oracle.Pane{Window: p.Window.Name, Start: p.Window.StartMS, End: p.Window.EndMS, Key: p.Key}.ID()
+		id := idOf(p)
+		if p.Pane.Timing == "early" {
+			j.early++
+		}
+		if len(p.Pane.Supersedes) > 0 {
+			j.replacing++
+		}
 		if !plans[p.Pane.Revision] {
 			j.account(0, 0, "%s: %s has revision %d, of which the ledger knows nothing: a dead attempt is visible", j.name, id, p.Pane.Revision)
 		}
-		old, again := out[id]
-		switch {
-		case !again:
-		case old.Pane.Revision == p.Pane.Revision:
-			j.account(0, int64(p.Results.Count), "%s: %s was published twice with revision %d", j.name, id, p.Pane.Revision)
-		case p.Pane.Timing == "on_time" || j.lateness(p.Window.Name) == 0:
-			j.account(0, int64(p.Results.Count), "%s: %s went out on time with revision %d, and again with %d", j.name, id, old.Pane.Revision, p.Pane.Revision)
-		case p.Results.Count <= old.Results.Count:
-			j.account(0, 0, "%s: %s went out again with revision %d and no record more", j.name, id, p.Pane.Revision)
+		if p.Results.Count == 0 {
+			j.account(0, 0, "%s: %s went out with revision %d, and is empty", j.name, id, p.Pane.Revision)
 		}
-		out[id] = p
+		j.follows(id, newest[id], p)
+		newest[id] = p
 	}
-	return out
+}
+
+// follows checks a pane against the one before of its window; that is empty where there is none.
+func (j *judgement) follows(id string, old, p pane) {
+	again := old.Pane.Timing != ""
+	before, now := slices.Index(timings, old.Pane.Timing), slices.Index(timings, p.Pane.Timing)
+	switch {
+	case again && old.Pane.Revision == p.Pane.Revision:
+		j.account(0, int64(p.Results.Count), "%s: %s was published twice with revision %d", j.name, id, p.Pane.Revision)
+	case again && (now < before || p.Pane.Timing == "on_time" && now == before):
+		j.account(0, int64(p.Results.Count), "%s: %s went out %s with revision %d, and again %s with %d", j.name, id, old.Pane.Timing, old.Pane.Revision, p.Pane.Timing, p.Pane.Revision)
+	case p.Pane.Timing == "late" && j.lateness(p.Window.Name) == 0:
+		j.account(0, int64(p.Results.Count), "%s: %s went out again with revision %d, late, where nothing may be", j.name, id, p.Pane.Revision)
+	case again && p.Pane.Timing != "on_time" && j.accumulation != spec.Discarding && p.Results.Count <= old.Results.Count:
+		j.account(0, 0, "%s: %s went out again with revision %d and no record more", j.name, id, p.Pane.Revision)
+	}
 }
 
 func (j *judgement) lateness(windowName string) event.Span {
@@ -206,14 +300,6 @@ func (j *judgement) lateness(windowName string) event.Span {
 		}
 	}
 	return 0
-}
-
-// replaced reports whether a pane is that of a session which a late record made part of a larger one.
-func (j *judgement) replaced(g pane, want []oracle.Pane) bool {
-	return j.lateness(g.Window.Name) > 0 && slices.ContainsFunc(j.defs, func(d window.Definition) bool { return d.Name == g.Window.Name && d.Kind == window.KindSession }) &&
-		slices.ContainsFunc(want, func(p oracle.Pane) bool {
-			return p.Window == g.Window.Name && p.Key == g.Key && p.Start <= g.Window.StartMS && g.Window.EndMS <= p.End
-		})
 }
 
 // ledger checks the books: every plan once and in order, each balanced, and the last one with everything that was produced.

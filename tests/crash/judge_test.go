@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
+	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
 
 // perfect is a stage without a fault: events in order, and what a read_committed consumer sees of them.
@@ -40,11 +42,12 @@ func perfect(t *testing.T, queries ...query) (*app, []oracle.Event, []oracle.Eve
 		}
 		panes, _ := oracle.Compute(p.Windows, events, func(oracle.Event) event.Time { return event.MinTime })
 		for _, w := range panes {
-			out.panes = append(out.panes, paneOf(p.Name, w, 1))
+			out.panes = append(out.panes, historyOf(p, w)...)
 		}
 		entry := plan{Pipeline: p.Name}
 		out.plans = append(out.plans, entry)
-		entry.Plan = 1
+		out.plans = append(out.plans, plan{Pipeline: p.Name, Plan: 1})
+		entry.Plan = 2
 		for tp, n := range next {
 			q := planPartition{Topic: tp.Topic, Partition: tp.Partition, Offset: n, In: n}
 			for _, e := range dead {
@@ -60,22 +63,55 @@ func perfect(t *testing.T, queries ...query) (*app, []oracle.Event, []oracle.Eve
 	return a, events, dead, out
 }
 
-func paneOf(pipeline string, w oracle.Pane, revision int64) pane {
-	p := pane{Pipeline: pipeline, Key: w.Key}
-	p.Window.Name, p.Window.StartMS, p.Window.EndMS = w.Window, w.Start, w.End
-	p.Pane.Timing, p.Pane.Revision = "on_time", revision
-	n, sum, _ := oracle.Moments(w.Values)
-	p.Results.Count, p.Results.Sum, p.Results.Min, p.Results.Max = float64(n), sum, slices.Min(w.Values), slices.Max(w.Values)
-	p.Results.First, p.Results.Last = oracle.Edges(w.Events)
-	p.Results.Distinct = float64(oracle.Distinct(w.Values))
-	return p
+// historyOf is the panes of a window: one, or where they may be early two, the second with plan 2.
+func historyOf(p *spec.Pipeline, w oracle.Pane) []pane {
+	if !p.Trigger.Early() || len(w.Events) == 1 {
+		return []pane{paneOf(p, w, w.Events, "on_time", 1)}
+	}
+	half := len(w.Events) / 2
+	early, last := w.Events[:half], w.Events
+	if p.Accumulation == spec.Discarding {
+		last = last[half:]
+	}
+	a, b := paneOf(p, w, early, "early", 1), paneOf(p, w, last, "on_time", 2)
+	b.Pane.Index = 1
+	if p.Accumulation != spec.Discarding {
+		b.Pane.Supersedes = []rig.Out{{StartMS: a.Window.StartMS, EndMS: a.Window.EndMS}}
+	}
+	if p.Accumulation == spec.Retracting {
+		b.Pane.Retracts = []rig.Out{{StartMS: a.Window.StartMS, EndMS: a.Window.EndMS, Results: a.Result.Results}}
+	}
+	return []pane{a, b}
+}
+
+func paneOf(p *spec.Pipeline, w oracle.Pane, events []oracle.Event, timing string, revision int64) pane {
+	var out pane
+	out.Pipeline, out.Key = p.Name, w.Key
+	out.Window.Name, out.Window.StartMS, out.Window.EndMS = w.Window, w.Start, w.End
+	for _, d := range p.Windows {
+		if d.Name == w.Window {
+			out.Window.Type = d.Kind.String()
+		}
+	}
+	out.Pane.Timing, out.Pane.Revision = timing, revision
+	values := make([]float64, len(events))
+	for i, e := range events {
+		values[i] = e.Value
+	}
+	n, sum, _ := oracle.Moments(values)
+	out.Results = numbers{Count: float64(n), Sum: sum, Min: slices.Min(values), Max: slices.Max(values), Distinct: float64(oracle.Distinct(values))}
+	out.Results.First, out.Results.Last = oracle.Edges(events)
+	out.Result.Results = map[string]any{"sum": sum}
+	return out
 }
 
 func TestJudgeFindsNothingWhereNothingIsWrong(t *testing.T) {
 	for _, mix := range mixes {
-		a, events, dead, out := perfect(t, mix[:1]...)
-		if v := judge(a, events, dead, out); len(v.problems) > 0 || v.lost+v.doubled > 0 || v.panes == 0 || v.dead != len(dead) {
-			t.Errorf("%s: %+v", mix[0].name, v)
+		for i := range mix {
+			a, events, dead, out := perfect(t, mix[i:i+1]...)
+			if v := judge(a, events, dead, out); len(v.problems) > 0 || v.lost+v.doubled > 0 || v.panes == 0 || v.dead != len(dead) {
+				t.Errorf("%s: %+v", mix[i].name, v)
+			}
 		}
 	}
 }
@@ -113,11 +149,34 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 			p.Pane.Timing = "late"
 			o.panes = append(o.panes, p)
 		}, 0, 0, "no record more"},
-		{"dead attempt visible", tumbling, func(o *published) { o.panes[5].Pane.Revision = 2 }, 0, 0, "dead attempt"},
-		{"plan twice", tumbling, func(o *published) { o.plans = append(o.plans, o.plans[1]) }, 0, 0, "follows plan 1"},
-		{"plan missing", tumbling, func(o *published) { o.plans[1].Plan = 2 }, 0, 0, "follows plan 0"},
-		{"books off balance", tumbling, func(o *published) { o.plans[1].Partitions[0].Final-- }, 0, 0, "balance"},
-		{"books short of the input", tumbling, func(o *published) { o.plans[1].Partitions = o.plans[1].Partitions[1:] }, 0, 0, "last plan"},
+		{"early pane missing that adds up", earlyDiscarding, func(o *published) { o.panes = slices.DeleteFunc(o.panes, firstOf("early", new(bool))) }, -1, 0, "index before it is -1"},
+		{"early pane twice that adds up", earlyDiscarding, func(o *published) {
+			p := o.panes[slices.IndexFunc(o.panes, firstOf("on_time", new(bool)))]
+			p.Pane.Revision++
+			p.Pane.Index++
+			p.Pane.Timing = "late"
+			o.plans[2].Plan, o.plans = 3, append(o.plans[:2:2], append([]plan{{Pipeline: o.plans[2].Pipeline, Plan: 2}}, o.plans[2:]...)...)
+			o.panes = append(o.panes, p)
+		}, 0, -1, "late, where nothing may be"},
+		{"early pane that nobody replaces", earlyTumbling, func(o *published) {
+			o.panes[slices.IndexFunc(o.panes, replacing)].Pane.Supersedes = nil
+		}, 0, -1, "no other has replaced"},
+		{"a pane replaced that never went out", earlyTumbling, func(o *published) {
+			o.panes[slices.IndexFunc(o.panes, replacing)].Pane.Supersedes[0].Index = 7
+		}, 0, -1, "did not go out"},
+		{"another index", earlyTumbling, func(o *published) { o.panes[slices.IndexFunc(o.panes, replacing)].Pane.Index = 2 }, 0, 0, "index before it is 0"},
+		{"other results taken back", earlyTakesBack, func(o *published) {
+			o.panes[slices.IndexFunc(o.panes, replacing)].Pane.Retracts[0].Results = map[string]any{"sum": -1.}
+		}, 0, 0, "does not take back the results"},
+		{"early after its end", earlyTumbling, func(o *published) {
+			o.panes[slices.IndexFunc(o.panes, replacing)].Pane.Timing = "early"
+			o.panes[slices.IndexFunc(o.panes, replacing)-1].Pane.Timing = "on_time"
+		}, 0, -1, "again early"},
+		{"dead attempt visible", tumbling, func(o *published) { o.panes[5].Pane.Revision = 3 }, 0, 0, "dead attempt"},
+		{"plan twice", tumbling, func(o *published) { o.plans = append(o.plans, o.plans[2]) }, 0, 0, "follows plan 2"},
+		{"plan missing", tumbling, func(o *published) { o.plans[2].Plan = 3 }, 0, 0, "follows plan 1"},
+		{"books off balance", tumbling, func(o *published) { o.plans[2].Partitions[0].Final-- }, 0, 0, "balance"},
+		{"books short of the input", tumbling, func(o *published) { o.plans[2].Partitions = o.plans[2].Partitions[1:] }, 0, 0, "last plan"},
 		{"dead letter missing", tumbling, func(o *published) { o.sides = o.sides[1:] }, 1, 0, "not in the dead letter topic"},
 		{"dead letter twice", tumbling, func(o *published) { o.sides = append(o.sides, o.sides[0]) }, 0, 1, "twice in"},
 		{"late without a reason", tumbling, func(o *published) {
@@ -143,6 +202,19 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// firstOf matches the first pane of a timing.
+func firstOf(timing string, found *bool) func(pane) bool {
+	return func(p pane) bool {
+		if *found || p.Pane.Timing != timing {
+			return false
+		}
+		*found = true
+		return true
+	}
+}
+
+func replacing(p pane) bool { return len(p.Pane.Supersedes) > 0 }
+
 // Strict pipelines have each record in a pane or in the late topic.
 func TestJudgeTakesLateRecordsOutOfPanes(t *testing.T) {
 	a, events, dead, out := perfect(t, strictTumbling)
@@ -152,11 +224,11 @@ func TestJudgeTakesLateRecordsOutOfPanes(t *testing.T) {
 	panes, _ := oracle.Compute(p.Windows, slices.DeleteFunc(slices.Clone(events), func(e oracle.Event) bool { return e == late }), func(oracle.Event) event.Time { return event.MinTime })
 	out.panes = nil
 	for _, w := range panes {
-		out.panes = append(out.panes, paneOf(p.Name, w, 1))
+		out.panes = append(out.panes, paneOf(p, w, w.Events, "on_time", 1))
 	}
-	for i, q := range out.plans[1].Partitions {
+	for i, q := range out.plans[2].Partitions {
 		if q.Topic == late.Topic && q.Partition == late.Partition {
-			out.plans[1].Partitions[i].Late, out.plans[1].Partitions[i].Final = 1, q.Final-1
+			out.plans[2].Partitions[i].Late, out.plans[2].Partitions[i].Final = 1, q.Final-1
 		}
 	}
 	if v := judge(a, events, dead, out); len(v.problems) > 0 || v.late != 1 {

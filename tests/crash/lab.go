@@ -57,6 +57,7 @@ type lab struct {
 	snares   *snares
 	broker   *broker
 	stores   *stores
+	panes    atomic.Pointer[[16]byte] // id of the topic of the pane history
 	all      []*instance
 	named    map[string]*instance
 	binaries map[string]string
@@ -107,7 +108,21 @@ func newLab(ctx context.Context, o Options) (l *lab, err error) {
 	}
 	l.closers = append(l.closers, l.client.Close)
 	l.admin = kadm.NewClient(l.client)
-	return l, l.topics(ctx, map[string]int32{spec.LedgerTopic: 1, spec.PanesTopic: 1})
+	return l, l.ownTopics(ctx)
+}
+
+// ownTopics makes the topics of every app, and notes the id of that of the pane history.
+func (l *lab) ownTopics(ctx context.Context) error {
+	if err := l.topics(ctx, map[string]int32{spec.LedgerTopic: 1, spec.PanesTopic: 1}); err != nil {
+		return err
+	}
+	found, err := l.admin.ListTopics(ctx, spec.PanesTopic)
+	if err = errors.Join(err, found.Error()); err != nil {
+		return fmt.Errorf("id of %s: %w", spec.PanesTopic, err)
+	}
+	id := [16]byte(found[spec.PanesTopic].ID)
+	l.panes.Store(&id)
+	return nil
 }
 
 // servers starts proxies, Redis and Kafka.
@@ -122,7 +137,7 @@ func (l *lab) servers(ctx context.Context, jars string) error {
 		if name[0] == 'f' {
 			i.kind = fire
 		}
-		if i.kafka, err = newProxy(ctx, name, point{function: i.kind, server: kafkaServer}, kafkaWire{}, l.snares); err != nil {
+		if i.kafka, err = newProxy(ctx, name, point{function: i.kind, server: kafkaServer}, kafkaWire{&l.panes}, l.snares); err != nil {
 			return err
 		}
 		l.closers = append(l.closers, i.kafka.close)

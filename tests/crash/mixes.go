@@ -26,6 +26,7 @@ type query struct {
 	strict bool
 	both   bool   // reads both source topics, where there are two
 	more   string // aggregates beside those that are judged
+	panes  string // trigger and accumulation, as lines of the spec. With early panes, or retracting ones, every pane is in the history
 }
 
 // With an allowed lateness the bound alone is below the disorder, so that there are late panes, and both together are above it,
@@ -43,13 +44,32 @@ var (
       {name: sl, type: sliding, size: 2500ms, slide: 1s, allowed_lateness: 0s}, {name: se, type: session, gap: 40ms, allowed_lateness: 0s}]`}
 )
 
-// mixes are the apps that the stages take in turn. The first two together have every kind of window with and without lateness, and
-// records that are truly late.
+// Windows that go out more than once. A second of wall clock is about five of event time.
+var (
+	earlyDiscarding  = query{name: "early-discarding", bound: 500, windows: tumbling.windows, panes: "trigger: {early: {every: 100ms}, count: 25}\n    accumulation: discarding"}
+	earlyTumbling    = query{name: "early-tumbling", bound: 50, windows: tumblingLate.windows, panes: "trigger: {early: {every: 100ms}, count: 40}"}
+	slidingTakesBack = query{name: "sliding-retracting", bound: 100, windows: slidingLate.windows, panes: "accumulation: retracting"}
+	earlyTakesBack   = query{name: "early-retracting", bound: 100, windows: sessionLate.windows, panes: "trigger: {early: {every: 100ms}, on_change: true}\n    accumulation: retracting"}
+	sessionCut       = query{name: "session-cut", bound: 100, windows: `[{name: w, type: session, gap: 40ms, max: 150ms, allowed_lateness: 500ms}]`}
+	sessionDiscards  = query{
+		name: "session-discarding", bound: 100, windows: `[{name: w, type: session, gap: 40ms, max: 400ms, allowed_lateness: 500ms}]`,
+		panes: "trigger: {early: {every: 100ms}, count: 10}\n    accumulation: discarding",
+	}
+	cumulate  = query{name: "cumulate", bound: 100, windows: `[{name: w, type: cumulate, size: 1s, step: 250ms, allowed_lateness: 400ms}]`, panes: "trigger: {count: 15}"}
+	finalOnly = query{name: "final-only", bound: 50, windows: tumblingLate.windows, panes: "trigger: {final_only: true}"}
+)
+
+// mixes are the apps that the stages take in turn. The first two together have every kind of window, with and without lateness, each
+// accumulation, and records that are truly late. In the fifth, pipelines over one topic differ in their trigger alone.
 var mixes = [][]query{
-	{tumbling, sessionLate, strictSession},
-	{slidingLate, session, strictTumbling},
+	{earlyDiscarding, sessionCut, strictSession},
+	{slidingTakesBack, cumulate, strictTumbling},
 	{allKinds, tumblingLate},
-	{sliding, strictTumbling, strictSession},
+	{sliding, sessionDiscards, strictSession},
+	{tumblingLate, earlyTumbling, finalOnly},
+	{slidingLate, session, earlyTakesBack},
+	{tumbling, sessionLate, strictSession},
+	{cumulate, sessionDiscards, strictTumbling},
 }
 
 // app is the spec of one stage.
@@ -90,9 +110,10 @@ pipelines:`, id, a.sources[0], a.group)
     windows: %[4]s
     aggregates: {v: [count, sum, min, max, first, last, distinct%[6]s]}
     watermark: {max_out_of_orderness_ms: %[5]d}
+    %[7]s
     error_handling: {dead_letter_topic: dead-%[1]s-%[2]s}
     late: {topic: late-%[1]s-%[2]s}
-    sink: {topic: out-%[1]s-%[2]s}`, q.name, id, strings.Join(topics, ", "), q.windows, q.bound, q.more)
+    sink: {topic: out-%[1]s-%[2]s}`, q.name, id, strings.Join(topics, ", "), q.windows, q.bound, q.more, q.panes)
 	}
 	a.yaml = b.String() + "\n"
 	var err error

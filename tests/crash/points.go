@@ -70,11 +70,13 @@ var essential = []point{
 	{function: fire, server: redisServer, call: "Sweep"},
 	{function: fire, server: kafkaServer, call: "InitProducerID"},
 	{function: fire, server: kafkaServer, call: "Produce"},
+	{function: fire, server: kafkaServer, call: "Produce" + history},
 	{function: fire, server: kafkaServer, call: "TxnOffsetCommit"},
 	{function: fire, server: kafkaServer, call: "EndTxn"},
 	{function: fire, server: kafkaServer, call: "OffsetFetch"},
 	{function: fire, server: kafkaServer, call: "ListOffsets"},
 	{function: fire, server: kafkaServer, call: "Fetch"},
+	{function: fire, server: kafkaServer, call: "Fetch" + history}, // at a cold start, which the kills bring about
 }
 
 // essential reports whether the call is one of those, on either side.

@@ -15,24 +15,24 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
 
 // pane is a result as a consumer reads it.
 type pane struct {
-	Pipeline string `json:"pipeline"`
-	Window   struct {
-		Name    string     `json:"name"`
-		StartMS event.Time `json:"start_ms"`
-		EndMS   event.Time `json:"end_ms"`
-	} `json:"window"`
-	Key  string `json:"key"`
-	Pane struct {
-		Timing   string `json:"timing"`
-		Revision int64  `json:"revision"`
-	} `json:"pane"`
-	Results struct {
-		Count, Sum, Min, Max, First, Last, Distinct float64
-	} `json:"results"`
+	rig.Result
+	Results numbers // the results that are judged
+}
+
+type numbers struct {
+	Count, Sum, Min, Max, First, Last, Distinct float64
+}
+
+func readPane(value []byte) (p pane, err error) {
+	if err = json.Unmarshal(value, &p.Result); err == nil {
+		err = json.Unmarshal(value, &struct{ Results *numbers }{&p.Results})
+	}
+	return p, err
 }
 
 // side is a late or failed record as a consumer reads it.
@@ -183,8 +183,8 @@ func (r *reader) take(rec *kgo.Record) error {
 		}
 		r.at[p.Pipeline] = s
 	case rec.Topic[:4] == "out-":
-		var p pane
-		if err := json.Unmarshal(rec.Value, &p); err != nil {
+		p, err := readPane(rec.Value)
+		if err != nil {
 			return err
 		}
 		r.seen.panes = append(r.seen.panes, p)

@@ -41,6 +41,7 @@ const extraStages = 8
 type Report struct {
 	Stages, Kills, Failovers, Flushes, Bounces int64
 	Late                                       int64 // records in late topics
+	Early, Replacing                           int64 // panes that went out early, and panes that replace others
 	Lost, Doubled                              int64
 	Problems                                   []string
 	Rebuild                                    Rebuild
@@ -128,6 +129,9 @@ func (r *Report) count(l *lab, o Options) {
 	if r.Stages > 0 && r.Late == 0 {
 		r.Problems = append(r.Problems, "no record was late in any stage")
 	}
+	if r.Stages > 0 && (r.Early == 0 || r.Replacing == 0) {
+		r.Problems = append(r.Problems, fmt.Sprintf("%d panes went out early and %d replaced others, want some of both", r.Early, r.Replacing))
+	}
 	if missed := l.table.missed(); len(missed) > 0 {
 		r.Problems = append(r.Problems, "no kill fell at: "+list(missed))
 	}
@@ -168,12 +172,13 @@ func stages(ctx context.Context, l *lab, o Options, r *Report) error {
 			return nil
 		}
 		r.Stages, r.Late = r.Stages+1, r.Late+int64(v.late)
+		r.Early, r.Replacing = r.Early+int64(v.early), r.Replacing+int64(v.replacing)
 		r.Lost, r.Doubled = r.Lost+v.lost, r.Doubled+v.doubled
 		for _, p := range v.problems {
 			r.Problems = append(r.Problems, "stage "+id+": "+p)
 		}
-		o.say("stage %s: %d records, %d panes, %d late, %d dead letters, %d plans, transaction.version %d: %d lost, %d doubled | so far %d kills, %d failovers, %d flushes, %d bounces",
-			id, v.records, v.panes, v.late, v.dead, v.plans, version, v.lost, v.doubled, l.kills.Load(), l.failovers.Load(), l.flushes.Load(), l.bounces.Load())
+		o.say("stage %s: %d records, %d panes (%d early, %d replace others), %d late, %d dead letters, %d plans, transaction.version %d: %d lost, %d doubled | so far %d kills, %d failovers, %d flushes, %d bounces",
+			id, v.records, v.panes, v.early, v.replacing, v.late, v.dead, v.plans, version, v.lost, v.doubled, l.kills.Load(), l.failovers.Load(), l.flushes.Load(), l.bounces.Load())
 		for _, p := range v.problems[:min(len(v.problems), 10)] {
 			o.say("  %s", p)
 		}

@@ -11,10 +11,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
 // maxFrame bounds what a proxy reads as one request or answer, in bytes: far above anything the functions send or ask for.
@@ -31,8 +35,11 @@ type wire interface {
 	answer(r *bufio.Reader) (frame []byte, tried bool, err error)
 }
 
-// kafkaWire is Kafka's protocol: a length, then the api key. The call is the name of the api.
-type kafkaWire struct{}
+// kafkaWire is Kafka's protocol: a length, then the api key. The call is the name of the api, marked where it is about something
+// special.
+type kafkaWire struct {
+	panes *atomic.Pointer[[16]byte] // id of the topic of the pane history, once it is known
+}
 
 func kafkaFrame(r *bufio.Reader) ([]byte, error) {
 	var head [4]byte
@@ -59,20 +66,32 @@ func take(r *bufio.Reader, frame []byte, n int) ([]byte, error) {
 	return frame, nil
 }
 
-func (kafkaWire) request(r *bufio.Reader) ([]byte, string, error) {
+func (w kafkaWire) request(r *bufio.Reader) ([]byte, string, error) {
 	frame, err := kafkaFrame(r)
 	if err != nil {
 		return nil, "", err
 	}
-	call, err := kafkaCall(frame[4:])
+	call, err := w.call(frame[4:])
 	return frame, call, err
 }
 
 // trial marks the calls of the transaction that the cold start of fire tries and aborts: what dies there harms no plan.
 const trial = "/trial"
 
-// kafkaCall names a request without its length: api key, version, correlation, client id, body.
-func kafkaCall(b []byte) (string, error) {
+// history marks the calls that write or read the pane history.
+const history = "/history"
+
+// isHistory reports whether a topic of a request, by its name or its id, is that of the pane history.
+func (w kafkaWire) isHistory(name string, id [16]byte) bool {
+	if name == spec.PanesTopic {
+		return true
+	}
+	panes := w.panes.Load()
+	return name == "" && panes != nil && *panes == id
+}
+
+// call names a request without its length: api key, version, correlation, client id, body.
+func (w kafkaWire) call(b []byte) (string, error) {
 	if len(b) < 10 {
 		return "", fmt.Errorf("a request of %d bytes: %w", len(b), errFrame)
 	}
@@ -80,7 +99,7 @@ func kafkaCall(b []byte) (string, error) {
 	name := kmsg.NameForKey(key)
 	req := kmsg.RequestForKey(key)
 	switch req.(type) {
-	case *kmsg.ProduceRequest, *kmsg.InitProducerIDRequest, *kmsg.AddPartitionsToTxnRequest, *kmsg.AddOffsetsToTxnRequest,
+	case *kmsg.ProduceRequest, *kmsg.FetchRequest, *kmsg.InitProducerIDRequest, *kmsg.AddPartitionsToTxnRequest, *kmsg.AddOffsetsToTxnRequest,
 		*kmsg.TxnOffsetCommitRequest, *kmsg.EndTxnRequest:
 	default:
 		return name, nil
@@ -97,6 +116,13 @@ func kafkaCall(b []byte) (string, error) {
 	switch r := req.(type) {
 	case *kmsg.ProduceRequest:
 		id = r.TransactionID
+		if slices.ContainsFunc(r.Topics, func(t kmsg.ProduceRequestTopic) bool { return w.isHistory(t.Topic, t.TopicID) }) {
+			name += history
+		}
+	case *kmsg.FetchRequest:
+		if slices.ContainsFunc(r.Topics, func(t kmsg.FetchRequestTopic) bool { return w.isHistory(t.Topic, t.TopicID) }) {
+			name += history
+		}
 	case *kmsg.InitProducerIDRequest:
 		id = r.TransactionalID
 	case *kmsg.AddPartitionsToTxnRequest: // clients stay below version 4, which has many

@@ -7,10 +7,13 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
 func over(s string) *bufio.Reader { return bufio.NewReader(strings.NewReader(s)) }
@@ -73,6 +76,9 @@ func TestRedisAnswersAreCutWhereTheyEnd(t *testing.T) {
 	f("*3\r\n$1\r\na\r\n*2\r\n:1\r\n$-1\r\n+x\r\n", true)
 }
 
+// newKafkaWire knows no topic's id.
+func newKafkaWire() kafkaWire { return kafkaWire{panes: new(atomic.Pointer[[16]byte])} }
+
 // request is a Kafka request as a client writes it.
 func request(req kmsg.Request) string {
 	return string(kmsg.NewRequestFormatter(kmsg.FormatterClientID("tidemark")).AppendRequest(nil, req, 7))
@@ -84,7 +90,7 @@ func TestKafkaCallsHaveTheirApisNames(t *testing.T) {
 		for version := int16(0); version <= req.MaxVersion(); version++ {
 			req.SetVersion(version)
 			sent := request(req)
-			frame, call, err := kafkaWire{}.request(over(sent + "more"))
+			frame, call, err := newKafkaWire().request(over(sent + "more"))
 			if err != nil || call != want || string(frame) != sent {
 				t.Errorf("%T version %d is %q, %v; want %q", req, version, call, err, want)
 			}
@@ -107,8 +113,32 @@ func TestKafkaCallsHaveTheirApisNames(t *testing.T) {
 	produce := kmsg.NewPtrProduceRequest()
 	produce.TransactionID = &id
 	produce.Version = produce.MaxVersion()
-	if _, call, err := (kafkaWire{}).request(over(request(produce))); err != nil || call != "Produce"+trial {
+	if _, call, err := newKafkaWire().request(over(request(produce))); err != nil || call != "Produce"+trial {
 		t.Errorf("%q, %v", call, err)
+	}
+}
+
+// What the pane history is read and written by has names of its own, whether requests have the topic's name or its id.
+func TestCallsOfThePaneHistoryAreTold(t *testing.T) {
+	id := [16]byte{1, 2, 3}
+	w := newKafkaWire()
+	w.panes.Store(&id)
+	for topic, want := range map[string]string{spec.PanesTopic: history, "events": ""} {
+		produce, fetch := kmsg.NewPtrProduceRequest(), kmsg.NewPtrFetchRequest()
+		p, f := kmsg.NewProduceRequestTopic(), kmsg.NewFetchRequestTopic()
+		p.Topic, f.Topic = topic, topic
+		if topic == spec.PanesTopic {
+			p.TopicID, f.TopicID = id, id
+		}
+		produce.Topics, fetch.Topics = append(produce.Topics, p), append(fetch.Topics, f)
+		for _, req := range []kmsg.Request{produce, fetch} {
+			for version := int16(4); version <= req.MaxVersion(); version++ { // produce has had transactions since 3, fetch since 4
+				req.SetVersion(version)
+				if _, call, err := w.request(over(request(req))); err != nil || call != kmsg.NameForKey(req.Key())+want {
+					t.Errorf("%T version %d of %s is %q, %v", req, version, topic, call, err)
+				}
+			}
+		}
 	}
 }
 
@@ -125,7 +155,7 @@ func TestWhatIsNoFrameIsSaid(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"\x00\x00\x00\x01a", "\x7f\x00\x00\x00", "\x00\x00\x00\x04abcd"} {
-		if _, _, err := (kafkaWire{}).request(over(bad)); !errors.Is(err, errFrame) {
+		if _, _, err := newKafkaWire().request(over(bad)); !errors.Is(err, errFrame) {
 			t.Errorf("request %q: %v", bad, err)
 		}
 	}
@@ -171,7 +201,7 @@ func FuzzWire(f *testing.F) {
 	w := scripts(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		countWrites(data)
-		kafka := kafkaWire{}
+		kafka := newKafkaWire()
 		for name, read := range map[string]func(*bufio.Reader) ([]byte, error){
 			"kafka request": func(r *bufio.Reader) ([]byte, error) { b, _, err := kafka.request(r); return b, err },
 			"kafka answer":  func(r *bufio.Reader) ([]byte, error) { b, _, err := kafka.answer(r); return b, err },
