@@ -74,8 +74,8 @@ func newPlant(t *testing.T) *plant {
 	for _, topic := range []string{p.source.Topic, name + "-results", name + "-results-late", name + "-dead"} {
 		p.create(t, topic)
 	}
-	if _, err := p.kafka.Partitions(t.Context(), []string{spec.LedgerTopic}); err != nil {
-		if err := p.kafka.CreateTopic(t.Context(), spec.LedgerTopic, 1, 1, map[string]string{"retention.ms": "-1"}); err != nil && !errors.Is(err, kafkaio.ErrTopicExists) {
+	for _, topic := range []string{spec.LedgerTopic, spec.PanesTopic} {
+		if err := p.kafka.CreateTopic(t.Context(), topic, 1, 1, servers.TopicConfigs(topic)); err != nil && !errors.Is(err, kafkaio.ErrTopicExists) {
 			t.Fatal(err)
 		}
 	}

@@ -198,8 +198,8 @@ pipelines:
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, topic := range []string{app.Pipelines[0].SinkTopic, app.Pipelines[0].LateTopic, app.Pipelines[0].DeadLetterTopic, spec.LedgerTopic} {
-		if err := s.client.CreateTopic(t.Context(), topic, 1, 1, nil); err != nil && !errors.Is(err, kafkaio.ErrTopicExists) {
+	for _, topic := range []string{app.Pipelines[0].SinkTopic, app.Pipelines[0].LateTopic, app.Pipelines[0].DeadLetterTopic, spec.LedgerTopic, spec.PanesTopic} {
+		if err := s.client.CreateTopic(t.Context(), topic, 1, 1, servers.TopicConfigs(topic)); err != nil && !errors.Is(err, kafkaio.ErrTopicExists) {
 			t.Fatal(err)
 		}
 	}

@@ -85,7 +85,7 @@ pipelines:
 	}
 	p := c.pipeline()
 	for topic, n := range map[string]int32{p.Topics[0]: partitions, p.SinkTopic: 2, p.LateTopic: 1, p.DeadLetterTopic: 1, spec.LedgerTopic: 1, spec.PanesTopic: 1} {
-		if err := client.CreateTopic(ctx, topic, n, 1, nil); err != nil && !isExists(err) {
+		if err := client.CreateTopic(ctx, topic, n, 1, servers.TopicConfigs(topic)); err != nil && !isExists(err) {
 			t.Fatal(err)
 		}
 	}

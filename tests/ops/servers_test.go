@@ -52,7 +52,7 @@ pipelines:
 	}
 	p := pipes[0]
 	for topic, n := range map[string]int32{in: 2, p.SinkTopic: 1, p.LateTopic: 1, p.DeadLetterTopic: 1, spec.LedgerTopic: 1, spec.PanesTopic: 1} {
-		if err := client.CreateTopic(ctx, topic, n, 1, nil); err != nil && !strings.Contains(err.Error(), kafkaio.ErrTopicExists.Error()) {
+		if err := client.CreateTopic(ctx, topic, n, 1, servers.TopicConfigs(topic)); err != nil && !strings.Contains(err.Error(), kafkaio.ErrTopicExists.Error()) {
 			t.Fatal(err)
 		}
 	}

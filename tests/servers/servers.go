@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
 // The variables that tests/servers/up prints.
@@ -55,6 +57,18 @@ func Name(t testing.TB, base string) string {
 	}
 	name := strings.Map(topicLetter, t.Name()+"-"+base)
 	return name[:min(len(name), 103)] + "-" + hex.EncodeToString(random[:])
+}
+
+// TopicConfigs are what a topic is to be created with on servers that tests share: those that the functions keep for themselves have
+// to be as preflight wants them, whoever creates them first.
+func TopicConfigs(topic string) map[string]string {
+	switch topic {
+	case spec.LedgerTopic:
+		return map[string]string{"retention.ms": "-1"}
+	case spec.PanesTopic:
+		return map[string]string{"cleanup.policy": "compact"}
+	}
+	return nil
 }
 
 // topicLetter replaces what a Kafka topic name must not contain.

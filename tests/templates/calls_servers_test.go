@@ -92,7 +92,7 @@ func newScene(t *testing.T, text string, calls map[call]bool) *scene {
 	s.admin = admin
 	names := []string{s.name + "-events", s.name + "-results", s.name + "-results-late", s.name + "-dead", spec.LedgerTopic, spec.PanesTopic}
 	for _, topic := range names {
-		if err := admin.CreateTopic(ctx, topic, 1, 1, nil); err != nil && (strings.HasPrefix(topic, s.name) || !errors.Is(err, kafkaio.ErrTopicExists)) {
+		if err := admin.CreateTopic(ctx, topic, 1, 1, servers.TopicConfigs(topic)); err != nil && (strings.HasPrefix(topic, s.name) || !errors.Is(err, kafkaio.ErrTopicExists)) {
 			t.Fatal(err)
 		}
 	}

@@ -56,8 +56,8 @@ func TestIngestHasFireInvokedThroughTheAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	for topic, n := range map[string]int32{name: 1, name + "-out": 1, name + "-out-late": 1, "processor-dead-letter": 1, spec.LedgerTopic: 1} {
-		if err := client.CreateTopic(t.Context(), topic, n, -1, nil); err != nil && !strings.Contains(err.Error(), "exists") {
+	for topic, n := range map[string]int32{name: 1, name + "-out": 1, name + "-out-late": 1, "processor-dead-letter": 1, spec.LedgerTopic: 1, spec.PanesTopic: 1} {
+		if err := client.CreateTopic(t.Context(), topic, n, -1, servers.TopicConfigs(topic)); err != nil && !strings.Contains(err.Error(), "exists") {
 			t.Fatal(err)
 		}
 	}
