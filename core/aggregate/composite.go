@@ -105,7 +105,7 @@ func planValue(v Value) (valuePlan, error) {
 		}
 		seen[name] = true
 		p.needs |= r.needs
-		p.scalars = p.scalars && r.scalars
+		p.scalars = p.scalars && r.Scalars
 		p.functions = append(p.functions, functionPlan{Function: f, key: jsonKey(name), integer: r.integer, eval: r.eval, json: r.json})
 	}
 	if v.Sketch.Kind == DDSketch && p.needs&needSamples != 0 {
@@ -128,7 +128,7 @@ func (f Function) rule(p *valuePlan) (rule, bool) {
 		at = len(p.own)
 		p.own = append(p.own, f.own)
 	}
-	return rule{needs: needOwn, scalars: f.own.Scalars, json: func(dst []byte, t *totals) []byte { return appendOwn(dst, t.more.own[at]) }}, true
+	return rule{needs: needOwn, Entry: Entry{Scalars: f.own.Scalars}, json: func(dst []byte, t *totals) []byte { return appendOwn(dst, t.more.own[at]) }}, true
 }
 
 // jsonKey returns the key of a JSON object with its colon.

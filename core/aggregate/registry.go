@@ -87,7 +87,14 @@ type Entry struct {
 	Kind Kind
 	Name string // the name in a spec; of Percentile "percentile", which stands for the names that match PercentilePattern
 	Doc  string // one sentence
+	// Error is how far a result may be from that of exact arithmetic over all values; "exact": to the last bit.
+	Error string
+	// Scalars says that strings and booleans are taken, too.
+	Scalars bool
 }
+
+// upToRounding is the error of functions that add floating-point numbers up.
+const upToRounding = "rounding: 1e-9, relative"
 
 // PercentilePattern is the regular expression of the names of percentiles: p50, p99.9. Up to six decimals.
 const PercentilePattern = `^p(100|[1-9]?[0-9](\.[0-9]{1,6})?)$`
@@ -97,7 +104,6 @@ type rule struct {
 	Entry
 	needs   components
 	integer bool // the result is written as an integer
-	scalars bool // strings and booleans can be taken
 
 	// eval returns the result, false if there is none. A result that is not finite has overflowed.
 	eval func(t *totals, p float64) (float64, bool)
@@ -109,73 +115,69 @@ type rule struct {
 func rules() [13]rule {
 	return [...]rule{
 		{
-			Entry:   Entry{Count, "count", "Number of values; of records in a pipeline without values."},
+			Entry:   Entry{Count, "count", "Number of values; of records in a pipeline without values.", "exact", true},
 			integer: true,
-			scalars: true,
 			eval:    func(t *totals, _ float64) (float64, bool) { return float64(t.n), true },
 		},
 		{
-			Entry: Entry{Sum, "sum", "Sum of the values, compensated (Neumaier)."},
+			Entry: Entry{Sum, "sum", "Sum of the values, compensated (Neumaier).", upToRounding, false},
 			needs: needSum,
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.sum.value(), t.n > 0 },
 		},
 		{
-			Entry: Entry{Average, "average", "Arithmetic mean of the values."},
+			Entry: Entry{Average, "average", "Arithmetic mean of the values.", upToRounding, false},
 			needs: needSum,
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.sum.mean(t.n), t.n > 0 },
 		},
 		{
-			Entry: Entry{Min, "min", "Smallest value."},
+			Entry: Entry{Min, "min", "Smallest value.", "exact", false},
 			needs: needExtrema,
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.extrema.min, t.n > 0 },
 		},
 		{
-			Entry: Entry{Max, "max", "Largest value."},
+			Entry: Entry{Max, "max", "Largest value.", "exact", false},
 			needs: needExtrema,
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.extrema.max, t.n > 0 },
 		},
 		{
-			Entry: Entry{Variance, "variance", "Population variance; 0 for one value."},
+			Entry: Entry{Variance, "variance", "Population variance; 0 for one value.", upToRounding, false},
 			needs: needMoments,
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.moments.variance(t.n), t.n > 0 },
 		},
 		{
-			Entry: Entry{Stddev, "stddev", "Population standard deviation; 0 for one value."},
+			Entry: Entry{Stddev, "stddev", "Population standard deviation; 0 for one value.", upToRounding, false},
 			needs: needMoments,
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.moments.stddev(t.n), t.n > 0 },
 		},
 		{
-			Entry: Entry{VarianceSample, "variance_sample", "Sample variance; null for one value."},
+			Entry: Entry{VarianceSample, "variance_sample", "Sample variance; null for one value.", upToRounding, false},
 			needs: needMoments,
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.moments.varianceSample(t.n), t.n > 1 },
 		},
 		{
-			Entry: Entry{StddevSample, "stddev_sample", "Sample standard deviation; null for one value."},
+			Entry: Entry{StddevSample, "stddev_sample", "Sample standard deviation; null for one value.", upToRounding, false},
 			needs: needMoments,
 			eval:  func(t *totals, _ float64) (float64, bool) { return t.moments.stddevSample(t.n), t.n > 1 },
 		},
 		{
-			Entry: Entry{Percentile, "percentile", "Percentile by linear interpolation (R-7): exact up to 1,000 values, then within 1% rank error (t-digest) or a relative accuracy (DDSketch)."},
+			Entry: Entry{Percentile, "percentile", "Percentile by linear interpolation (R-7): exact up to 1,000 values, then within 1% rank error (t-digest) or a relative accuracy (DDSketch).", "exact up to 1,000 values of a group; then 1% in rank (t-digest), or relative_accuracy (DDSketch)", false},
 			needs: needSamples | needExtrema,
 			eval:  func(t *totals, p float64) (float64, bool) { return t.percentile(p), t.n > 0 },
 		},
 		{
-			Entry:   Entry{First, "first", "First value, by event time, topic, partition and offset, as it was written: a number, a string or a boolean."},
-			needs:   needFirst,
-			scalars: true,
-			json:    func(dst []byte, t *totals) []byte { return t.more.first.appendJSON(dst) },
+			Entry: Entry{First, "first", "First value, by event time, topic, partition and offset, as it was written: a number, a string or a boolean.", "exact", true},
+			needs: needFirst,
+			json:  func(dst []byte, t *totals) []byte { return t.more.first.appendJSON(dst) },
 		},
 		{
-			Entry:   Entry{Last, "last", "Last value, by event time, topic, partition and offset, as it was written: a number, a string or a boolean."},
-			needs:   needLast,
-			scalars: true,
-			json:    func(dst []byte, t *totals) []byte { return t.more.last.appendJSON(dst) },
+			Entry: Entry{Last, "last", "Last value, by event time, topic, partition and offset, as it was written: a number, a string or a boolean.", "exact", true},
+			needs: needLast,
+			json:  func(dst []byte, t *totals) []byte { return t.more.last.appendJSON(dst) },
 		},
 		{
-			Entry:   Entry{Distinct, "distinct", "Number of distinct values: exact up to 1,024, then a HyperLogLog with a standard error of 0.81%."},
+			Entry:   Entry{Distinct, "distinct", "Number of distinct values: exact up to 1,024, then a HyperLogLog with a standard error of 0.81%.", "exact up to 1,024 values; then 0.81% standard error", true},
 			needs:   needDistinct,
 			integer: true,
-			scalars: true,
 			eval:    func(t *totals, _ float64) (float64, bool) { return t.distinct(), true },
 		},
 	}

@@ -13,7 +13,7 @@ func TestEveryKindHasItsRule(t *testing.T) {
 		if int(r.Kind) != i+1 {
 			t.Errorf("rule %d is of %v", i, r.Kind)
 		}
-		if r.Name == "" || r.Doc == "" || (r.eval == nil) == (r.json == nil) || r.Kind.String() != r.Name {
+		if r.Name == "" || r.Doc == "" || r.Error == "" || (r.eval == nil) == (r.json == nil) || r.Kind.String() != r.Name {
 			t.Errorf("the rule of kind %d is incomplete: %+v", i+1, r.Entry)
 		}
 	}

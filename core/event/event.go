@@ -43,3 +43,27 @@ const (
 	ReasonTooLarge         Reason = "too_large"
 	ReasonLost             Reason = "lost"
 )
+
+// ReasonEntry describes a reason for documentation.
+type ReasonEntry struct {
+	Reason Reason
+	Doc    string // which records have it, as a sentence about one
+}
+
+// Reasons describes every reason, in their order.
+func Reasons() []ReasonEntry {
+	return []ReasonEntry{
+		{ReasonLate, "It is too late for all of its windows."},
+		{ReasonDecode, "It is null, not one JSON document, not UTF-8, nested deeper than 64, or has a needed field twice."},
+		{ReasonTimestampMissing, "It has no timestamp field, or null there, and the spec names no other time."},
+		{ReasonTimestampInvalid, "Its timestamp is no point in time."},
+		{ReasonTimestampFuture, "Its time is further after its Kafka timestamp than max_future_skew."},
+		{ReasonKeyMissing, "It lacks a field of the key, or has null, an object or an array there."},
+		{ReasonValueMissing, "It has none of the values. One of several may be missing: it adds nothing to that value."},
+		{ReasonValueType, "A value is something else than a number; where strings and booleans are taken, an object or an array."},
+		{ReasonValueNotFinite, "A value is NaN, an infinity, or beyond a float64 (1e400)."},
+		{ReasonExpression, "An expression of where, map or key has failed for it."},
+		{ReasonTooLarge, "Its grouping key, or a value for first or last, is above 64 KiB; or it is too large for the topic, and goes there without content."},
+		{ReasonLost, "It was to go to one of these topics, but the log no longer had it: it goes there without content."},
+	}
+}

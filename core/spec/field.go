@@ -14,7 +14,10 @@ type field struct {
 	doc     string // one sentence or two; the unit where there is one
 	def     any    // string, int, float64, bool, time.Duration, []string or []float64; nil: see absent
 	absent  string // what holds where the key is absent and def is nil
-	example string // as written in YAML flow style that is JSON too; empty where doc and def say enough
+	example string // as written in YAML flow style that is JSON too; empty where the default is one
+	with    string // keys beside it that the example needs, as written in YAML: "type: session"
+	unit    string // of numbers
+	within  string // bounds that other code knows, for the reference
 	enum    []string
 	alias   map[string]string // other spellings of members of enum
 	later   []string          // members of the language that are not built yet

@@ -34,6 +34,10 @@ func TestTheSchemaIsCurrent(t *testing.T) {
 	golden(t, "schema.json", string(Schema()))
 }
 
+func TestTheReferenceIsCurrent(t *testing.T) {
+	golden(t, "REFERENCE.md", Reference())
+}
+
 func pipelineOf(t *testing.T, text string) Pipeline {
 	t.Helper()
 	app, err := Load([]byte(text), "spec.yaml")

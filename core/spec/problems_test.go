@@ -76,7 +76,7 @@ func wrongKeys() []wrong {
 		{name: "duration twice", text: inPipeline("windows: [{size: 5m,", "  size_secs: 300}]"), line: 9, path: "pipelines[0].windows[0].size_secs", value: "300", message: "is size again, of line 8", hint: "keep one"},
 		{name: "kafka twice", text: "kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}\n", line: 6, path: "kafka", message: "is given twice, first as processor.kafka on line 3", hint: "keep one"},
 		{name: "key without value", text: "app:\n", line: 6, path: "app", message: "has no value", hint: "leave the key out"},
-		{name: "list where a mapping is due", text: "processor: []\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out}}", whole: true, line: 1, path: "processor", value: "a list", message: "must be a mapping"},
+		{name: "list where a mapping is due", text: "processor: []\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out}}", whole: true, line: 1, path: "processor", value: "a list", message: "must be a mapping", hint: "for example processor: {"},
 	}
 }
 
@@ -170,7 +170,7 @@ func wrongQueries() []wrong {
 	}
 	return []wrong{
 		at("unknown way to resume", "watermark: {on_resume: wait}", "watermark.on_resume", "wait", "must be hold or catch_up", ""),
-		at("early panes as a word", "trigger: {early: 10s}", "trigger.early", "10s", "must be", ""),
+		at("early panes as a word", "trigger: {early: 10s}", "trigger.early", "10s", "must be a mapping", `early: {"every": "10s"}`),
 		at("early panes too often", "trigger: {early: {every: 1ms}}", "trigger.early.every", "1ms", "must be at least 100ms", ""),
 		at("count of 0", "trigger: {count: 0}", "trigger.count", "0", "must be from 1 to", ""),
 		at("unknown trigger", "trigger: {evry: 10s}", "trigger.evry", "", "unknown key", "did you mean"),

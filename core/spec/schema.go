@@ -98,6 +98,9 @@ func describe(s map[string]any, f *field) {
 	case statusRefused:
 		text = "Not a key here: " + f.reason + "."
 	}
+	if f.unit != "" {
+		text += " Unit: " + f.unit + "."
+	}
 	if f.absent != "" {
 		text += " Default: " + f.absent + "."
 	}

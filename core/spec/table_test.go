@@ -43,6 +43,15 @@ func TestEveryKeyIsDescribedWithItsDefault(t *testing.T) {
 		if f.status == statusBuilt && f.kind == kindInt && f.bounds == nil {
 			t.Errorf("%s: a number without bounds", path)
 		}
+		if f.status == statusBuilt && f.def == nil && f.example == "" {
+			t.Errorf("%s: no example", path)
+		}
+		if f.status == statusBuilt && (f.kind == kindInt || f.kind == kindNumber) && f.unit == "" {
+			t.Errorf("%s: a number without a unit", path)
+		}
+		if f.status == statusBuilt && f.kind == kindDuration && f.bounds == nil && f.within == "" {
+			t.Errorf("%s: a duration without bounds", path)
+		}
 		if f.example != "" && !json.Valid([]byte(f.example)) {
 			t.Errorf("%s: example %s is not JSON", path, f.example)
 		}

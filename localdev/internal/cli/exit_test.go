@@ -107,6 +107,7 @@ func TestExitCodes(t *testing.T) {
 		"validate, no brokers":       {args: []string{"validate", "--config", spec, "--redis", "redis://127.0.0.1:1"}, code: 2, says: "--redis needs --brokers"},
 		"validate, schema":           {args: []string{"validate", "--schema"}, says: `"$schema"`},
 		"validate, example":          {args: []string{"validate", "--example"}, says: "pipelines:"},
+		"validate, reference":        {args: []string{"validate", "--reference"}, says: "### pipelines[].windows[].slide"},
 		"template": {
 			args: []string{"validate", "--config", "../../../infra/tidemark.yaml", "--template", "../../../template.yaml"}, says: "template.yaml goes with the spec",
 		},

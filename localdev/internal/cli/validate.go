@@ -28,6 +28,7 @@ type validateCmd struct {
 	Parameter map[string]string `placeholder:"NAME=VALUE" mapsep:"none" help:"With --template: a parameter of it that is not the default. May be repeated."`
 	Schema    bool              `help:"Print the JSON Schema of specs, for editors, and exit."`
 	Example   bool              `help:"Print a spec that shows everything, with comments, and exit."`
+	Reference bool              `help:"Print the reference of specs, every key, as Markdown, and exit."`
 }
 
 // Help is shown below the flags.
@@ -40,6 +41,7 @@ Examples:
   tidemark validate --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379
   tidemark validate --config infra/tidemark.yaml --template template.yaml --parameter BatchSize=1000
   tidemark validate --schema > tidemark.schema.json
+  tidemark validate --reference | less
 
 With --brokers each finding says what is to be done: an error cannot work or would lose data, a warning works, but not for ever.
 
@@ -102,6 +104,9 @@ func (c *validateCmd) Run(ctx context.Context, e *env) error {
 		return err
 	case c.Example:
 		_, err := io.WriteString(e.Out, spec.Example())
+		return err
+	case c.Reference:
+		_, err := io.WriteString(e.Out, spec.Reference())
 		return err
 	}
 	r := report{Type: "validation", Config: c.Config}
