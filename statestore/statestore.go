@@ -179,7 +179,8 @@ var (
 type Store interface {
 	// Load returns the head of a slot, or ErrNoSlot.
 	Load(ctx context.Context, slot Slot) (Meta, error)
-	// Status returns the head and the slices, or ErrNoSlot.
+	// Status returns the head and the slices, or ErrNoSlot. Bytes is exact for lists of up to 16 deltas; for longer ones it may be
+	// the average of at least one of them, taken at random, times their number.
 	Status(ctx context.Context, slot Slot) (Status, error)
 	// Restore makes the slot build on a committed plan. No slot: it is created with Applied = ReplayFrom, both cuts
 	// (Token, Offset, Watermark), MaxTime, LastRecordAt = Now and the Refused deltas. A cut has Token: nothing. Else, if NoAdopt

@@ -41,6 +41,7 @@ type SliceInfo struct {
 	ID      SliceID
 	Deltas  int   // number of deltas
 	MaxFrom int64 // largest From among them (an upper bound after a sweep)
+	Bytes   int64 // of their payloads, as they are stored; of many deltas possibly estimated from a few (see Store)
 }
 
 // Trim removes the deltas of a list that end at or before To.

@@ -96,6 +96,7 @@ type Report struct {
 	HeldBy    string // who holds the watermark back, and why
 	Lag       int64  // records in the log that are not folded yet
 	Open      int    // slices that are not final
+	Bytes     int64  // of all state, as the store keeps it: statestore.SliceInfo
 	Made      bool   // this run committed a plan
 	Panes     int
 	Late      int

@@ -349,6 +349,9 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 		inputs[i] = apply.Facts(p.TopicPartition, &p.status, p.offsets)
 		slots[i] = apply.SlotStatus(&p.base, &p.status)
 		rep.Lag += p.offsets.End - p.status.Applied
+		for _, s := range p.status.Slices {
+			rep.Bytes += s.Bytes
+		}
 		behind = behind || p.status.Applied < p.base.Offset && !faults.Off(faults.RaiseBase)
 	}
 	d := r.Low(r.pipe.WatermarkPolicy(), inputs, plan.Watermark, now)

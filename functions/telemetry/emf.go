@@ -18,6 +18,7 @@ const maxValues = 100
 const (
 	count  = "Count"
 	millis = "Milliseconds"
+	size   = "Bytes"
 )
 
 // metric is what a line says of one metric: nothing, if there are no values.

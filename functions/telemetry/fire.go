@@ -149,7 +149,7 @@ func (r *running) metrics(now event.Time) []metric {
 		{"FireLatency", millis, r.latency},
 	}
 	if r.decided {
-		all = append(all, metric{"Lag", count, number(r.last.Lag)}, metric{"OpenSlices", count, number(r.last.Open)})
+		all = append(all, metric{"Lag", count, number(r.last.Lag)}, metric{"OpenSlices", count, number(r.last.Open)}, metric{"StateBytes", size, number(r.last.Bytes)})
 	}
 	if !r.known || r.last.Quiet {
 		// With nothing to do a watermark stands still, and no plan is made: how old they are says nothing.

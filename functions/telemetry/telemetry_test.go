@@ -71,7 +71,7 @@ func batch() *ingest.Batch {
 
 func report(plan int64, now event.Time) fire.Report {
 	return fire.Report{
-		Pipeline: "orders", Plan: plan, Watermark: now.Add(-3 * 1000), At: now, HeldBy: "slowest", Lag: 7, Open: 2, Made: true, Panes: 4,
+		Pipeline: "orders", Plan: plan, Watermark: now.Add(-3 * 1000), At: now, HeldBy: "slowest", Lag: 7, Open: 2, Bytes: 4096, Made: true, Panes: 4,
 		Counted: pipeline.Counts{In: 100, Filtered: 1, Unassigned: 2, Skipped: 3, Late: 4, Dead: 5}, Final: 80, Repaired: 6, Took: 25 * time.Millisecond,
 	}
 }
@@ -124,8 +124,8 @@ func TestWhatIsNotKnownIsNotWritten(t *testing.T) {
 		want []string // of the gauges
 	}{
 		{"nothing is known", fire.Report{Pipeline: "p", Err: errors.New("no broker")}, nil},
-		{"before the first plan", fire.Report{Pipeline: "p", Watermark: event.MinTime, At: 5, HeldBy: "no record yet"}, []string{"Lag", "OpenSlices", "PlanAge"}},
-		{"nothing to do", fire.Report{Pipeline: "p", Plan: 3, Watermark: 5, At: 5, HeldBy: "all idle", Quiet: true}, []string{"Lag", "OpenSlices"}},
+		{"before the first plan", fire.Report{Pipeline: "p", Watermark: event.MinTime, At: 5, HeldBy: "no record yet"}, []string{"Lag", "OpenSlices", "StateBytes", "PlanAge"}},
+		{"nothing to do", fire.Report{Pipeline: "p", Plan: 3, Watermark: 5, At: 5, HeldBy: "all idle", Quiet: true}, []string{"Lag", "OpenSlices", "StateBytes"}},
 		{"it has ended", fire.Report{Pipeline: "p", Plan: 3, Watermark: 5, At: 5, Quiet: true}, nil},
 		{"halted", fire.Report{Pipeline: "p", Plan: 3, Watermark: 5, At: 5, Err: halted}, []string{"WatermarkLag", "PlanAge"}},
 	} {
@@ -136,7 +136,7 @@ func TestWhatIsNotKnownIsNotWritten(t *testing.T) {
 		f.export()
 		all, _ := checkAll(t, w.out.Bytes())
 		var got []string
-		for _, name := range []string{"Lag", "OpenSlices", "WatermarkLag", "PlanAge"} {
+		for _, name := range []string{"Lag", "OpenSlices", "StateBytes", "WatermarkLag", "PlanAge"} {
 			if all[name] != nil {
 				got = append(got, name)
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // A list is a bucket whose keys are field names and whose values are payloads in their stored form, never empty. The bucket's
-// sequence is the number of its deltas, so that a status reads no more than a list's last name.
+// sequence is the number of its deltas.
 
 // entry is a delta as it is stored.
 type entry struct {

@@ -98,7 +98,7 @@ func (s *Store) Load(ctx context.Context, id statestore.Slot) (meta statestore.M
 	return meta, err
 }
 
-// Status implements statestore.Store. MaxFrom is exact.
+// Status implements statestore.Store. MaxFrom and Bytes are exact.
 func (s *Store) Status(ctx context.Context, id statestore.Slot) (status statestore.Status, err error) {
 	err = s.view(ctx, "status of", id, func(st slot) error {
 		status.Meta = st.meta
@@ -108,12 +108,16 @@ func (s *Store) Status(ctx context.Context, id statestore.Slot) (status statesto
 				return err
 			}
 			l := st.b.Bucket(name)
-			last, _ := l.Cursor().Last()
+			c, bytes := l.Cursor(), 0
+			for field, value := c.First(); field != nil; field, value = c.Next() {
+				bytes += len(value)
+			}
+			last, _ := c.Last()
 			ref, err := statestore.ParseField(slice, last)
 			if err != nil {
 				return err
 			}
-			status.Slices = append(status.Slices, statestore.SliceInfo{ID: slice, Deltas: int(l.Sequence()), MaxFrom: ref.From})
+			status.Slices = append(status.Slices, statestore.SliceInfo{ID: slice, Deltas: int(l.Sequence()), MaxFrom: ref.From, Bytes: int64(bytes)})
 			return nil
 		})
 	})

@@ -60,7 +60,7 @@ func (s *Store) Load(ctx context.Context, id statestore.Slot) (statestore.Meta, 
 	return st.meta, nil
 }
 
-// Status implements statestore.Store. MaxFrom is exact.
+// Status implements statestore.Store. MaxFrom and Bytes are exact.
 func (s *Store) Status(ctx context.Context, id statestore.Slot) (statestore.Status, error) {
 	st, unlock, err := s.open(ctx, "status of", id)
 	if err != nil {
@@ -69,7 +69,11 @@ func (s *Store) Status(ctx context.Context, id statestore.Slot) (statestore.Stat
 	defer unlock()
 	infos := make([]statestore.SliceInfo, 0, len(st.lists))
 	for slice, l := range st.lists {
-		infos = append(infos, statestore.SliceInfo{ID: slice, Deltas: len(l), MaxFrom: l[len(l)-1].From})
+		info := statestore.SliceInfo{ID: slice, Deltas: len(l), MaxFrom: l[len(l)-1].From}
+		for i := range l {
+			info.Bytes += int64(len(l[i].Payload))
+		}
+		infos = append(infos, info)
 	}
 	slices.SortFunc(infos, func(a, b statestore.SliceInfo) int {
 		return cmp.Or(cmp.Compare(a.ID.Window, b.ID.Window), cmp.Compare(a.ID.Start, b.ID.Start))

@@ -55,6 +55,28 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
+// What each look of a firer reads: 40 lists of as many deltas as batches of a minute leave.
+func BenchmarkStatus(b *testing.B) {
+	s, slot, top := benchSlot(b)
+	for applied := int64(0); applied < 20*500; applied += 500 {
+		batch := benchBatch(applied)
+		for i := range 36 {
+			d := batch[0]
+			d.Slice.Start = event.Time(i+10) * 60_000
+			batch = append(batch, d)
+		}
+		if _, err := s.Commit(b.Context(), slot, statestore.Commit{Applied: applied, Top: top, To: applied + 500, Deltas: batch}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if st, err := s.Status(b.Context(), slot); err != nil || len(st.Slices) != 41 {
+			b.Fatalf("%d slices, %v", len(st.Slices), err)
+		}
+	}
+}
+
 func benchSlot(b *testing.B) (*Store, statestore.Slot, statestore.Token) {
 	b.Helper()
 	s := openAt(b, envServer)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -49,11 +50,12 @@ func (s *Store) Status(ctx context.Context, slot statestore.Slot) (statestore.St
 	if err != nil {
 		return statestore.Status{}, fmt.Errorf("status of %s: %w", slot, err)
 	}
-	infos := make([]statestore.SliceInfo, 0, len(a.rest)/2)
-	for i := 0; i+1 < len(a.rest); i += 2 {
+	infos := make([]statestore.SliceInfo, 0, len(a.rest)/3)
+	for i := 0; i+2 < len(a.rest); i += 3 {
 		name, _ := a.rest[i].(string)
 		n, _ := a.rest[i+1].(int64)
-		info, err := parseInfo(name, n)
+		sizes, _ := a.rest[i+2].(string)
+		info, err := parseInfo(name, n, sizes)
 		if err != nil {
 			return statestore.Status{}, fmt.Errorf("status of %s: %w", slot, err)
 		}
@@ -65,8 +67,8 @@ func (s *Store) Status(ctx context.Context, slot statestore.Slot) (statestore.St
 	return statestore.Status{Meta: a.meta, Slices: infos}, nil
 }
 
-// parseInfo reads the name of a list with its largest From behind it.
-func parseInfo(name string, deltas int64) (statestore.SliceInfo, error) {
+// parseInfo reads the name of a list with its largest From behind it, and the sizes of some of its deltas.
+func parseInfo(name string, deltas int64, sizes string) (statestore.SliceInfo, error) {
 	cut := min(len(name), statestore.SliceSize)
 	id, err := statestore.ParseSlice([]byte(name[:cut]))
 	if err != nil {
@@ -76,7 +78,15 @@ func parseInfo(name string, deltas int64) (statestore.SliceInfo, error) {
 	if err != nil {
 		return statestore.SliceInfo{}, err
 	}
-	return statestore.SliceInfo{ID: id, Deltas: int(deltas), MaxFrom: from}, nil
+	sum, sampled := int64(0), int64(0)
+	for size := range strings.SplitSeq(sizes, ",") {
+		n, err := strconv.ParseUint(size, 10, 32)
+		if err != nil {
+			return statestore.SliceInfo{}, fmt.Errorf("sizes %.100q of a list: %w", sizes, statestore.ErrFormat)
+		}
+		sum, sampled = sum+int64(n), sampled+1
+	}
+	return statestore.SliceInfo{ID: id, Deltas: int(deltas), MaxFrom: from, Bytes: sum * deltas / sampled}, nil
 }
 
 // Index implements statestore.Store. It takes one call for every 500 slices.

@@ -65,6 +65,13 @@ func FuzzParseAnswers(f *testing.F) {
 	f.Add(string(statestore.AppendField(nil, ref)), string(statestore.AppendOffset(statestore.AppendSlice(nil, id), 7)))
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, names, info string) {
+		if got, err := parseInfo(string(statestore.AppendOffset(statestore.AppendSlice(nil, id), 7)), 4, names); err != nil {
+			if !errors.Is(err, statestore.ErrFormat) {
+				t.Errorf("sizes: %v", err)
+			}
+		} else if got.Bytes < 0 {
+			t.Errorf("sizes %q are read as %d", names, got.Bytes)
+		}
 		if refs, err := appendRefs(nil, id, names); err != nil {
 			if !errors.Is(err, statestore.ErrFormat) {
 				t.Errorf("field names: %v", err)
@@ -72,11 +79,11 @@ func FuzzParseAnswers(f *testing.F) {
 		} else if len(refs)*statestore.FieldSize != len(names) {
 			t.Errorf("%d refs in %d bytes", len(refs), len(names))
 		}
-		if got, err := parseInfo(info, 4); err != nil {
+		if got, err := parseInfo(info, 4, "10,20"); err != nil {
 			if !errors.Is(err, statestore.ErrFormat) {
 				t.Errorf("slice: %v", err)
 			}
-		} else if back := statestore.AppendOffset(statestore.AppendSlice(nil, got.ID), got.MaxFrom); string(back) != info {
+		} else if back := statestore.AppendOffset(statestore.AppendSlice(nil, got.ID), got.MaxFrom); string(back) != info || got.Bytes != 60 {
 			t.Errorf("%q is read as %+v", info, got)
 		}
 		if err := goneError([]any{names}); !errors.Is(err, statestore.ErrRefused) {

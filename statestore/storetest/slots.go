@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -18,6 +19,7 @@ func slotCases() []testCase {
 		{"TopicNameIsNoPartOfTheIdentity", slotsTopicName},
 		{"DropRemovesEverything", slotsDrop},
 		{"AreListed", slotsListed},
+		{"StatusTellsTheirSize", slotsSize},
 		{"InvalidNamesAreRefused", slotsInvalid},
 		{"ArgumentsAreNotKept", argumentsAreNotKept},
 		{"AnswersBelongToTheCaller", answersBelongToTheCaller},
@@ -63,6 +65,55 @@ func neighbours(s statestore.Slot) []statestore.Slot {
 	topic.TopicID[15] ^= 1
 	partition.Partition++
 	return []statestore.Slot{s, pipeline, shard, topic, partition}
+}
+
+// slotsSize fills lists with payloads that no codec makes shorter. A short list has payloads of any size, and its size is exact; a
+// long one has payloads of one size, so that any estimate that keeps the contract is exact as well.
+func slotsSize(f *fixture) {
+	const (
+		short, long = 16, 400
+		size        = 1000
+		most        = 32 // what the stored form of a payload has more than the payload
+	)
+	f.create(0)
+	random := rand.New(rand.NewPCG(1, 2))
+	payload := func(n int) []byte {
+		p := make([]byte, n)
+		for i := range p {
+			p[i] = byte(random.Uint32())
+		}
+		return p
+	}
+	want := map[statestore.SliceID]int{}
+	for from := range int64(long) {
+		d := delta(slice(60), from, from+1, 0)
+		d.Payload = payload(size)
+		deltas := []statestore.Delta{d}
+		if from < short {
+			e := delta(slice(0), from, from+1, 0)
+			e.Payload = payload(int(from * 37 % 300))
+			deltas = append([]statestore.Delta{e}, d)
+		}
+		for _, d := range deltas {
+			want[d.Slice] += len(d.Payload)
+		}
+		f.append(from+1, deltas...)
+	}
+	st, err := f.store.Status(f.ctx, f.slot)
+	f.must("status", err)
+	for _, s := range st.Slices {
+		least := int64(want[s.ID])
+		if s.Bytes < least || s.Bytes > least+int64(most*s.Deltas) {
+			f.Errorf("%d deltas of slice %s have %d bytes, want %d and at most %d for each more", s.Deltas, s.ID.Start, s.Bytes, least, most)
+		}
+	}
+	f.equal("slices", 2, len(st.Slices))
+	f.sweep(statestore.Sweep{Token: st.Top.Token, Drop: []statestore.SliceID{slice(60)}})
+	st, err = f.store.Status(f.ctx, f.slot)
+	f.must("status", err)
+	if len(st.Slices) != 1 || st.Slices[0].Bytes > int64(want[slice(0)]+most*short) {
+		f.Errorf("after a sweep: %+v", st.Slices)
+	}
 }
 
 func slotsIndependent(f *fixture) {

@@ -213,6 +213,9 @@ func readContents(ctx context.Context, store statestore.Store, slot statestore.S
 	if len(payloads) != len(refs) {
 		return contents{}, fmt.Errorf("%d payloads of %d deltas", len(payloads), len(refs))
 	}
+	for i := range st.Slices {
+		st.Slices[i].Bytes = 0 // may be an estimate
+	}
 	c := contents{Status: st}
 	for i, r := range refs {
 		c.Deltas = append(c.Deltas, statestore.Delta{Ref: r, Payload: payloads[i]})
