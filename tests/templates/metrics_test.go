@@ -43,7 +43,7 @@ func emitted(t *testing.T) map[string]bool {
 		}
 	}
 	inCode := map[string]bool{}
-	for _, m := range regexp.MustCompile(`\{(?:name: )?"(\w+)", (?:unit: )?(?:count|millis)`).FindAllStringSubmatch(file(t, "functions/telemetry/fire.go")+file(t, "functions/telemetry/ingest.go"), -1) {
+	for _, m := range regexp.MustCompile(`\{(?:name: )?"(\w+)", (?:unit: )?(?:count|millis|size)`).FindAllStringSubmatch(file(t, "functions/telemetry/fire.go")+file(t, "functions/telemetry/ingest.go"), -1) {
 		inCode[m[1]] = true
 	}
 	if !maps.Equal(names, inCode) || len(names) < 15 {
