@@ -11,13 +11,15 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
 
 // paneHistory is the pane history as of the plan number of, in the memory of the firer. The topic is the truth: whoever has another
 // plan, or none, reads it. What a plan changes is produced in its transaction, and the offsets that it commits name where it is.
 type paneHistory struct {
 	pipeline.History
-	of int64 // 0: not known
+	of     int64                                     // 0: not known
+	tokens map[event.TopicPartition]statestore.Token // of that plan: a pipeline that begins anew, or comes back, has plans with numbers that there were
 
 	left    pipeline.Waiting
 	countOf int64 // the plan as of which left is known; 0: it is not
@@ -32,10 +34,10 @@ const (
 
 // loadHistory reads the history as of the plan, if that is not the one in memory.
 func (r *runner) loadHistory(ctx context.Context, plan *apply.Plan) error {
-	if !r.pipe.KeepsHistory() || r.history.of == plan.Number && plan.Number > 0 {
+	if !r.pipe.KeepsHistory() || r.history.of == plan.Number && plan.Number > 0 && r.history.knows(plan) {
 		return nil
 	}
-	h := paneHistory{of: plan.Number}
+	h := paneHistory{of: plan.Number, tokens: tokensOf(plan)}
 	if span := plan.Panes; span != nil {
 		tp := event.TopicPartition{Topic: spec.PanesTopic, Partition: span.Partition}
 		err := r.Log.Read(ctx, tp, span.From, span.To, func(records []event.Record, _ int64) error {
@@ -136,7 +138,25 @@ func (h *paneHistory) committed(next *apply.Plan, out *pipeline.Outcome) {
 		h.left = pipeline.Waiting{}
 	}
 	h.left.Update(out.Waiting, next.Watermark)
-	h.countOf = next.Number
+	h.countOf, h.tokens = next.Number, tokensOf(next)
+}
+
+func tokensOf(plan *apply.Plan) map[event.TopicPartition]statestore.Token {
+	out := make(map[event.TopicPartition]statestore.Token, len(plan.Partitions))
+	for tp, base := range plan.Partitions {
+		out[tp] = base.Token
+	}
+	return out
+}
+
+// knows reports whether a plan of the number that is in memory is that one. Partitions may have been added to it since.
+func (h *paneHistory) knows(plan *apply.Plan) bool {
+	for tp, token := range h.tokens {
+		if plan.Partitions[tp].Token != token {
+			return false
+		}
+	}
+	return true
 }
 
 // claimed says that a plan was committed once more under another number.
@@ -151,7 +171,7 @@ func (h *paneHistory) claimed(plan, next *apply.Plan) {
 
 // counted reports whether it is known how many records wait in open windows as of a plan.
 func (h *paneHistory) counted(plan *apply.Plan) bool {
-	return h.countOf == plan.Number && h.countOf > 0
+	return h.countOf == plan.Number && h.countOf > 0 && h.knows(plan)
 }
 
 // waiting is the largest number of records of a group that no pane had with a plan: less than the trigger counts to, where it is not

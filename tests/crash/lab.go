@@ -116,13 +116,17 @@ func (l *lab) ownTopics(ctx context.Context) error {
 	if err := l.topics(ctx, map[string]int32{spec.LedgerTopic: 1, spec.PanesTopic: 1}); err != nil {
 		return err
 	}
-	found, err := l.admin.ListTopics(ctx, spec.PanesTopic)
-	if err = errors.Join(err, found.Error()); err != nil {
-		return fmt.Errorf("id of %s: %w", spec.PanesTopic, err)
-	}
-	id := [16]byte(found[spec.PanesTopic].ID)
-	l.panes.Store(&id)
-	return nil
+	limit, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return poll(limit, nil, func(ctx context.Context) error { // a broker may hear late of what its controller has made
+		found, err := l.admin.ListTopics(ctx, spec.PanesTopic)
+		if err = errors.Join(err, found.Error()); err != nil {
+			return fmt.Errorf("id of %s: %w", spec.PanesTopic, err)
+		}
+		id := [16]byte(found[spec.PanesTopic].ID)
+		l.panes.Store(&id)
+		return nil
+	})
 }
 
 // servers starts proxies, Redis and Kafka.

@@ -43,7 +43,7 @@ func newChanges(r *rand.Rand, i *injector) (*changes, error) {
 	scale := pick[event.Span](r, 1, 37, 1000)
 	c := &changes{orderly: r.IntN(2) == 0}
 	var err error
-	if c.trouble, err = newTrouble(r, i, randomDefinitions(r, scale), c.watermark(r, scale), atTheEnd, scale); err != nil {
+	if c.trouble, err = newTrouble(r, i, randomDefinitions(r, scale), c.watermark(r, scale), randomTrigger(r, scale), scale); err != nil {
 		return nil, err
 	}
 	c.disorder, c.spoil, c.step = !c.orderly, true, c.haunt
@@ -61,7 +61,7 @@ func (c *changes) watermark(r *rand.Rand, scale event.Span) spec.Watermark {
 	return w
 }
 
-// randomChange is the spec with other windows, other lateness, another key, other aggregates, or several of these.
+// randomChange is the spec with other windows, other lateness, another trigger, another key, other aggregates, or several of these.
 func (c *changes) randomChange() (*spec.App, error) {
 	r, scale, old := c.r, c.scale, c.queries[len(c.queries)-1]
 	defs := slices.Clone(old.defs())
@@ -76,12 +76,21 @@ func (c *changes) randomChange() (*spec.App, error) {
 	if err != nil {
 		return nil, err
 	}
+	t := triggered{old.pipe.Trigger, old.pipe.Accumulation}
+	if r.IntN(2) == 0 {
+		t = randomTrigger(r, scale)
+	}
+	t.set(app)
 	p := &app.Pipelines[0]
 	if r.IntN(4) == 0 {
 		p.Key = spec.Key{}
 	}
 	if r.IntN(3) == 0 {
-		p.Aggregates[0].Functions = p.Aggregates[0].Functions[:1+r.IntN(len(p.Aggregates[0].Functions))]
+		least := 1
+		if t.Accumulation == spec.Discarding {
+			least = 2 // count and sum add up
+		}
+		p.Aggregates[0].Functions = p.Aggregates[0].Functions[:max(least, 1+r.IntN(len(p.Aggregates[0].Functions)))]
 	}
 	app.BufferSize = pick(r, 1, 3, 10, 10_000)
 	return app, nil
@@ -258,18 +267,13 @@ func (c *changes) verifyReigns() (problems []string, lateEvents []oracle.Event, 
 			return nil, nil, err
 		}
 		lateEvents = append(lateEvents, late...)
-		lateSessions := slices.ContainsFunc(g.defs(), func(d window.Definition) bool { return d.Kind == window.KindSession && d.Lateness > 0 })
 		var got []rig.Result
 		for _, r := range published {
-			// A session that went out and was joined with one that is open goes out again in the next reign.
-			joined := lateSessions && slices.ContainsFunc(open, func(p oracle.Pane) bool {
-				return p.Window == r.Window.Name && p.Key == r.Key && p.Start <= r.Window.StartMS && r.Window.EndMS <= p.End && r.Window.Type == "session"
-			})
-			if !joined && r.Pane.Revision > g.first && (g.last < 0 || r.Pane.Revision <= g.last) {
+			if r.Pane.Revision > g.first && (g.last < 0 || r.Pane.Revision <= g.last) {
 				got = append(got, r)
 			}
 		}
-		found := oracle.Problems(want, got, lateSessions)
+		found := g.paneProblems(want, open, got)
 		if u := oracle.Unbalanced(g.plans); u != "" {
 			found = append(found, "the ledger does not balance: "+u)
 		}
@@ -344,16 +348,112 @@ func (c *changes) judgeReign(g *reign) (panes, open []oracle.Pane, late []oracle
 		kept := slices.DeleteFunc(slices.Clone(all), func(e oracle.Event) bool { return !taken(e) })
 		found, _ := oracle.Compute(d, kept, fence)
 		gained := gains(d, kept, fence, func(e oracle.Event) bool { return e.Offset >= g.begins(e.TopicPartition) })
+		hold := g.hold(&d[0])
 		for _, p := range found {
 			switch {
-			case p.End > g.until:
+			case p.End.Add(hold) > g.until:
 				open = append(open, p)
-			case p.End > g.since || gained(p):
-				panes = append(panes, p)
+			case p.End.Add(hold) > g.since || gained(p) && !g.pipe.Trigger.FinalOnly:
+				panes = append(panes, g.unsent(&d[0], p))
 			}
 		}
 	}
 	return panes, open, late, nil
+}
+
+// hold is how long after its end a window goes out.
+func (g *reign) hold(d *window.Definition) event.Span {
+	if g.pipe.Trigger.FinalOnly {
+		return d.Lateness
+	}
+	return 0
+}
+
+// unsent is what panes that discard have of a window: without the records of the reigns before, if it, or the session that they made
+// up, had ended by then.
+func (g *reign) unsent(d *window.Definition, p oracle.Pane) oracle.Pane {
+	if g.pipe.Accumulation != spec.Discarding || g.pipe.Trigger.FinalOnly {
+		return p
+	}
+	inherited := func(e oracle.Event) bool { return e.Offset < g.begins(e.TopicPartition) }
+	sent := func(event.Time) bool { return p.End <= g.since }
+	if d.Kind == window.KindSession {
+		before, _ := oracle.Compute([]window.Definition{*d}, slices.DeleteFunc(slices.Clone(p.Events), func(e oracle.Event) bool { return !inherited(e) }),
+			func(oracle.Event) event.Time { return event.MinTime })
+		sent = func(at event.Time) bool {
+			return slices.ContainsFunc(before, func(s oracle.Pane) bool { return s.Start <= at && at < s.End && s.End <= g.since })
+		}
+	}
+	p.Events = slices.DeleteFunc(slices.Clone(p.Events), func(e oracle.Event) bool { return inherited(e) && sent(e.Time) })
+	p.Values = nil
+	for _, e := range p.Events {
+		p.Values = append(p.Values, e.Value)
+	}
+	return p
+}
+
+// paneProblems follows the panes of a reign from its beginning: the pane history of a reign begins anew. Windows that are open then
+// begin with index 0, whatever went out of them before, and replace nothing; those that had ended have one pane, of the reign before.
+// Panes of windows that are open at the end are the next reign's to replace.
+func (g *reign) paneProblems(want, open []oracle.Pane, got []rig.Result) []string {
+	mode := g.pipe.Accumulation
+	last, problems := oracle.Standing(append(g.before(got), got...), mode)
+	last = slices.DeleteFunc(last, func(r rig.Result) bool {
+		return r.Results == nil || slices.ContainsFunc(open, func(p oracle.Pane) bool {
+			within := p.Start == r.Window.StartMS && p.End == r.Window.EndMS || r.Window.Type == "session" && p.Start <= r.Window.StartMS && r.Window.EndMS <= p.End
+			return within && p.Window == r.Window.Name && p.Key == r.Key
+		})
+	})
+	if mode == spec.Discarding {
+		return append(problems, oracle.Sums(want, last)...)
+	}
+	return append(problems, oracle.Problems(want, last, false)...)
+}
+
+// before are the panes of the reign before, all of index 0, that those of this one take for granted: of windows that had ended.
+func (g *reign) before(got []rig.Result) []rig.Result {
+	type id struct {
+		window, key string
+		start, end  event.Time
+	}
+	first := map[id]bool{} // panes of index 0, here and before
+	for i := range got {
+		if r := &got[i]; r.Pane.Index == 0 {
+			first[id{r.Window.Name, r.Key, r.Window.StartMS, r.Window.EndMS}] = true
+		}
+	}
+	var out []rig.Result
+	taken := func(r *rig.Result, start, end event.Time) {
+		at := id{r.Window.Name, r.Key, start, end}
+		if first[at] || end > g.since {
+			return
+		}
+		first[at] = true
+		x := rig.Result{Key: r.Key}
+		x.Window, x.Pane.Revision = r.Window, g.first
+		x.Window.StartMS, x.Window.EndMS = start, end
+		out = append(out, x)
+	}
+	for i := range got {
+		r := &got[i]
+		for _, o := range r.Pane.Supersedes {
+			if o.Index == 0 {
+				taken(r, o.StartMS, o.EndMS)
+			}
+		}
+		if g.pipe.Accumulation != spec.Discarding || r.Pane.Index != 1 || slices.ContainsFunc(got, func(x rig.Result) bool {
+			return x.Pane.Index == 0 && x.Window.Name == r.Window.Name && x.Key == r.Key && x.Window.StartMS >= r.Window.StartMS && x.Window.EndMS <= r.Window.EndMS &&
+				(r.Window.Type == "session" || x.Window == r.Window)
+		}) {
+			continue
+		}
+		end := r.Window.EndMS
+		if r.Window.Type == "session" { // some session of before became part of this one
+			end = min(end, g.since)
+		}
+		taken(r, r.Window.StartMS, end)
+	}
+	return out
 }
 
 // gains returns whether a pane has records that came in the reign.
@@ -482,7 +582,7 @@ func TestChangedQueriesLoseAndDoubleNothing(t *testing.T) {
 func (c *changes) describeAll() string {
 	var out strings.Builder
 	for i, q := range c.queries {
-		fmt.Fprintf(&out, "spec %d: %s, key %+v, watermark %+v\n", i, q.pipe.Fingerprint(), q.pipe.Key, q.pipe.Watermark)
+		fmt.Fprintf(&out, "spec %d: %s, key %+v, watermark %+v, trigger %+v, %s\n", i, q.pipe.Fingerprint(), q.pipe.Key, q.pipe.Watermark, q.pipe.Trigger, q.pipe.Accumulation)
 		for _, d := range q.defs() {
 			fmt.Fprintf(&out, "    %+v\n", d)
 		}

@@ -24,13 +24,14 @@ type paneKey struct {
 func PaneProblems(want []Pane, got []rig.Result, mode spec.Accumulation) []string {
 	last, out := Standing(got, mode)
 	if mode == spec.Discarding {
-		return append(out, sums(want, got)...)
+		return append(out, Sums(want, got)...)
 	}
 	return append(out, Problems(want, last, false)...)
 }
 
 // Standing follows the panes of one pipeline from the first on. It returns those that no other has replaced, and says where one
-// replaces what did not go out, or its index is not the next one. Where panes discard, none is replaced.
+// replaces what did not go out, or its index is not the next one. Where panes discard, none is replaced. Panes without results are
+// of a pipeline before, and are not taken back.
 func Standing(got []rig.Result, mode spec.Accumulation) (last []rig.Result, out []string) {
 	got = slices.Clone(got)
 	slices.SortStableFunc(got, func(a, b rig.Result) int { return cmp.Compare(a.Pane.Revision, b.Pane.Revision) })
@@ -42,7 +43,7 @@ func Standing(got []rig.Result, mode spec.Accumulation) (last []rig.Result, out 
 	for i := range got {
 		r := &got[i]
 		at := paneKey{r.Window.Name, r.Key, window.Window{Start: r.Window.StartMS, End: r.Window.EndMS}, r.Pane.Index}
-		replaced := int64(-1)
+		replaced, known := int64(-1), 0
 		for _, o := range r.Pane.Supersedes {
 			before := paneKey{at.window, at.key, window.Window{Start: o.StartMS, End: o.EndMS}, o.Index}
 			old := standing[before]
@@ -54,7 +55,10 @@ func Standing(got []rig.Result, mode spec.Accumulation) (last []rig.Result, out 
 				problem(r, "it replaces a pane of another window, [%d, %d)", o.StartMS, o.EndMS)
 			}
 			replaced = max(replaced, o.Index)
-			if mode == spec.Retracting && !slices.ContainsFunc(r.Pane.Retracts, func(x rig.Out) bool {
+			if old.Results != nil {
+				known++
+			}
+			if mode == spec.Retracting && old.Results != nil && !slices.ContainsFunc(r.Pane.Retracts, func(x rig.Out) bool {
 				return x.StartMS == o.StartMS && x.EndMS == o.EndMS && x.Index == o.Index && reflect.DeepEqual(x.Results, old.Results)
 			}) {
 				problem(r, "it does not take back the results that pane %d of [%d, %d) had", o.Index, o.StartMS, o.EndMS)
@@ -74,8 +78,8 @@ func Standing(got []rig.Result, mode spec.Accumulation) (last []rig.Result, out 
 		if r.Pane.Index != replaced+1 {
 			problem(r, "the largest index before it is %d", replaced)
 		}
-		if mode == spec.Retracting && len(r.Pane.Retracts) != len(r.Pane.Supersedes) {
-			problem(r, "it replaces %d panes and takes back %d", len(r.Pane.Supersedes), len(r.Pane.Retracts))
+		if mode == spec.Retracting && len(r.Pane.Retracts) != known {
+			problem(r, "it replaces %d panes and takes back %d", known, len(r.Pane.Retracts))
 		}
 		if standing[at] != nil {
 			problem(r, "it went out before")
@@ -97,8 +101,8 @@ func partOf(old, r *rig.Result) bool {
 	return old.Window.StartMS >= r.Window.StartMS && old.Window.EndMS <= r.Window.EndMS
 }
 
-// sums compares what panes that discard add up to: of sessions, all that lie in one that there must be.
-func sums(want []Pane, got []rig.Result) []string {
+// Sums compares what panes that discard add up to: of sessions, all that lie in one that there must be.
+func Sums(want []Pane, got []rig.Result) []string {
 	var out []string
 	used := make([]bool, len(got))
 	for _, p := range want {
