@@ -122,7 +122,7 @@ func TestCommitmentComesBackAsItWas(t *testing.T) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
-	for _, want := range []*Commitment{withPanes(), {EarlySince: 5, Watermark: event.MinTime}} {
+	for _, want := range []*Commitment{withPanes(), {EarlySince: 5, Watermark: event.MinTime}, {Held: 60_000, Watermark: 7}} {
 		got, err = DecodeCommitment(string(AppendCommitment(nil, want)))
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%v\n%s", err, diff)

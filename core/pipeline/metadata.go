@@ -31,6 +31,8 @@ type Commitment struct {
 	// EarlySince is the offset up to which the last early panes by time had the log; 0: there were none.
 	EarlySince int64
 	Panes      *PanesSpan // where the pane history is; nil: it is empty
+	// Held is how long after its end a window goes out, at most; 0 where that is at its end. Who takes over has to know which have not.
+	Held event.Span
 }
 
 // PanesSpan names the records of the topic of pane histories that hold a pipeline's. All partitions of a plan commit the same.
@@ -52,7 +54,7 @@ type LedgerSpan struct {
 	Offsets   []int64
 }
 
-// metadataVersion 2 knows the flag of a genesis that takes over, 3 the place of the pane history; else they are as version 1. What
+// metadataVersion 2 knows the flag of a genesis that takes over, 3 the place of the pane history and windows that are held; else they are as version 1. What
 // needs no version 3 is written as version 2, which older programs read.
 const (
 	metadataPrefix  = "t1:"
@@ -65,6 +67,7 @@ const (
 	flagRefusedAt = 2
 	flagTakenOver = 4
 	flagPanes     = 8
+	flagHeld      = 16
 )
 
 // flagsOf returns the flags that a version knows.
@@ -75,7 +78,7 @@ func flagsOf(version byte) byte {
 	case version < 3:
 		return flagEnded | flagRefusedAt | flagTakenOver
 	}
-	return flagEnded | flagRefusedAt | flagTakenOver | flagPanes
+	return flagEnded | flagRefusedAt | flagTakenOver | flagPanes | flagHeld
 }
 
 // AppendCommitment writes the metadata: "t1:" and base64 of the binary form with its CRC32C. The result may be longer than
@@ -83,7 +86,7 @@ func flagsOf(version byte) byte {
 func AppendCommitment(dst []byte, c *Commitment) []byte {
 	panes := c.EarlySince != 0 || c.Panes != nil
 	b := []byte{metadataVersion - 1}
-	if panes {
+	if panes || c.Held > 0 {
 		b[0] = metadataVersion
 	}
 	b = binary.AppendUvarint(b, uint64(c.Plan))
@@ -107,9 +110,15 @@ func AppendCommitment(dst []byte, c *Commitment) []byte {
 	if panes {
 		flags |= flagPanes
 	}
+	if c.Held > 0 {
+		flags |= flagHeld
+	}
 	b = append(b, flags)
 	if panes {
 		b = c.appendPanes(b)
+	}
+	if c.Held > 0 {
+		b = binary.AppendUvarint(b, uint64(c.Held))
 	}
 	if c.RefusedAt != nil {
 		b = binary.AppendUvarint(b, uint64(c.RefusedAt.Partition))
@@ -194,6 +203,11 @@ func DecodeCommitment(s string) (*Commitment, error) {
 	if flags&flagPanes != 0 {
 		if out.decodePanes(&c); c.failed {
 			return nil, fmt.Errorf("metadata: place of the pane history: %w", ErrPayload)
+		}
+	}
+	if flags&flagHeld != 0 {
+		if out.Held = event.Span(c.uvarint()); c.failed || out.Held <= 0 {
+			return nil, fmt.Errorf("metadata: how long windows are held: %w", ErrPayload)
 		}
 	}
 	if flags&flagRefusedAt == 0 {

@@ -25,6 +25,15 @@ func (p *Pipeline) hold(d *window.Definition) event.Span {
 	return 0
 }
 
+// Held is how long after its end a window goes out, at most.
+func (p *Pipeline) Held() event.Span {
+	held := event.Span(0)
+	for i := range p.Windows {
+		held = max(held, p.hold(&p.Windows[i]))
+	}
+	return held
+}
+
 // EarlyDue reports whether early panes by time are due: the wall clock has passed a multiple of the interval since the last plan,
 // so that nothing but the plan's own time has to be kept.
 func (p *Pipeline) EarlyDue(last, now event.Time) bool {

@@ -152,7 +152,7 @@ func (r *runner) begin(begin []start, plan *apply.Plan, why, from string) (*appl
 	offsets := make([]kafkaio.OffsetCommit, 0, len(begin))
 	for _, s := range begin {
 		b := apply.Base{Offset: s.offset, Commitment: pipeline.Commitment{
-			Plan: plan.Number, Watermark: plan.Watermark, At: next.At, Token: r.NewToken(), TopicID: s.TopicID, ReplayFrom: s.offset, MaxTime: event.MinTime,
+			Plan: plan.Number, Watermark: plan.Watermark, At: next.At, Token: r.NewToken(), TopicID: s.TopicID, ReplayFrom: s.offset, MaxTime: event.MinTime, Held: r.pipe.Held(),
 		}}
 		if s.takenOver {
 			b.TakenOver, b.ReplayFrom, b.MaxTime = true, s.replayFrom, s.maxTime

@@ -182,6 +182,18 @@ func (r *runner) hold(ctx context.Context, live []kin) (map[string]kafkaio.Sessi
 	return held, nil
 }
 
+// ended is the watermark up to which the windows of a plan have gone out: below its own, where they are held until they are final.
+func ended(plan *apply.Plan) event.Time {
+	held := event.Span(0)
+	for _, base := range plan.Partitions {
+		held = max(held, base.Held)
+	}
+	if plan.Watermark == event.MinTime {
+		return event.MinTime
+	}
+	return plan.Watermark.Add(-held)
+}
+
 // inherit says where every partition begins: with the offset of the old plan, replayed from where the new query needs it; a
 // partition that the old plan lacks as in any genesis.
 func (r *runner) inherit(ctx context.Context, all []kafkaio.Partition, old *apply.Plan, req request) ([]start, error) {
@@ -202,7 +214,7 @@ func (r *runner) inherit(ctx context.Context, all []kafkaio.Partition, old *appl
 		begin = append(begin, start{Partition: p, offset: base.Offset, takenOver: true, replayFrom: base.ReplayFrom, maxTime: base.MaxTime})
 	}
 	if len(tps) > 0 {
-		if err := r.replayFrom(ctx, begin, tps, old.Watermark, req); err != nil {
+		if err := r.replayFrom(ctx, begin, tps, ended(old), req); err != nil {
 			return nil, err
 		}
 	}
@@ -249,7 +261,9 @@ func (r *runner) succeed(ctx context.Context, s kafkaio.Session, all []kafkaio.P
 			return fmt.Errorf("hand-over: drop old state: %w", err)
 		}
 	}
-	next, offsets, record, err := r.begin(begin, from.plan, "hand-over", from.group)
+	since := *from.plan
+	since.Watermark = ended(from.plan)
+	next, offsets, record, err := r.begin(begin, &since, "hand-over", from.group)
 	if err != nil {
 		return err
 	}

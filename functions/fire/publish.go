@@ -133,7 +133,7 @@ func (r *runner) commitment(ctx context.Context, p *partition, next *apply.Plan,
 	b := apply.Base{Offset: p.raised.Top.Offset, Commitment: pipeline.Commitment{
 		Plan: next.Number, Watermark: next.Watermark, At: next.At, Token: p.raised.Top.Token, TopicID: p.TopicID,
 		ReplayFrom: p.outcome.ReplayFrom, MaxTime: p.raised.MaxTime, Totals: totals, Refused: p.outcome.Refused,
-		EarlySince: p.base.EarlySince, Panes: next.Panes,
+		EarlySince: p.base.EarlySince, Panes: next.Panes, Held: r.pipe.Held(),
 	}}
 	if early && r.pipe.Trigger.EarlyEvery > 0 {
 		b.EarlySince = b.Offset

@@ -274,6 +274,15 @@ func (c *changes) verifyReigns() (problems []string, lateEvents []oracle.Event, 
 			}
 		}
 		found := g.paneProblems(want, open, got)
+		if i+1 < len(reigns) && g.until != event.MinTime {
+			held := event.Span(0)
+			for d := range g.defs() {
+				held = max(held, g.hold(&g.defs()[d]))
+			}
+			if next := reigns[i+1]; next.since != g.until.Add(-held) {
+				found = append(found, fmt.Sprintf("windows are held for %d, but the next reign begins at the watermark %d", held, int64(next.since)))
+			}
+		}
 		if u := oracle.Unbalanced(g.plans); u != "" {
 			found = append(found, "the ledger does not balance: "+u)
 		}
