@@ -140,7 +140,7 @@ func (a *audit) trigger(p *Pipeline, at string) {
 }
 
 func (a *audit) later(part, key, got string) {
-	p := &Problem{File: a.file, Path: part, Message: "not supported yet: " + key, Value: got, unsupported: true}
+	p := &Problem{File: a.file, Path: part, Message: "not supported yet: " + key, Value: got, Hint: "leave it out", unsupported: true}
 	if v := a.nearest(part); v != nil {
 		p.Line, p.Column, p.Path = v.line, v.column, v.path
 		p.Message += fmt.Sprintf(" (line %d)", v.line)
@@ -169,7 +169,12 @@ func (a *audit) windows(p *Pipeline, at string) {
 		}
 		for _, problem := range d.Problems() {
 			key, hint := windowKey(problem.Field)
-			a.report(part+"."+key, problem.Msg, "", hint)
+			message, got := problem.Msg, ""
+			if v := a.written[part+"."+key]; v != nil && v.node != nil && v.kids == nil {
+				got = v.node.got()
+				message, _, _ = strings.Cut(message, ", got ") // in milliseconds; here it is said as written
+			}
+			a.report(part+"."+key, message, got, hint)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -210,8 +211,13 @@ func (c *checker) unknown(key *value, block *field, name string) {
 
 // durationOf returns the duration of a block that a key gives a unit of its own: size for size_mins.
 func durationOf(block *field, key string) string {
+	units := []string{
+		"ns", "us", "micros", "millis", "msec", "msecs", "milliseconds", "s", "sec", "seconds", "m", "min", "mins", "minutes", "h", "hour", "hours", "hrs",
+		"d", "day", "days", "weeks",
+	}
 	for i := range block.fields {
-		if f := &block.fields[i]; f.kind == kindDuration && strings.HasPrefix(key, f.name+"_") {
+		f := &block.fields[i]
+		if unit, ok := strings.CutPrefix(key, f.name+"_"); ok && f.kind == kindDuration && slices.Contains(units, unit) {
 			return f.name
 		}
 	}

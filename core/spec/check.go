@@ -192,6 +192,10 @@ func (c *checker) readString(v *value) {
 	}
 	if n.kind != nodeString {
 		hint := c.want(f, "")
+		if len(f.enum) > 0 && n.kind != nodeList && n.kind != nodeMap {
+			c.report(v, "must be "+oneOf(f.enum), n.got(), "")
+			return
+		}
 		if n.kind == nodeInt || n.kind == nodeFloat || n.kind == nodeBool {
 			hint = c.want(f, fmt.Sprintf("a string of these characters is written %q", n.text))
 		}
@@ -229,7 +233,20 @@ func oneOf(members []string) string {
 	return strings.Join(members[:len(members)-1], ", ") + " or " + members[len(members)-1]
 }
 
+// otherWords are what other systems call members of the language.
+func otherWords() map[string]string {
+	return map[string]string{
+		"hopping": "sliding", "hop": "sliding", "fixed": "tumbling", "cumulative": "cumulate", "unbounded": "global",
+		"ignore": "skip", "drop": "skip", "dlq": "dead_letter", "stop": "fail", "sqlite": "bolt", "file": "bolt", "valkey": "redis",
+		"monotonous": "bounded_out_of_orderness", "delta": "discarding", "smallest": "earliest", "largest": "latest",
+		"milliseconds": "ms", "seconds": "s", "microseconds": "us", "nanoseconds": "ns",
+	}
+}
+
 func meant(text string, members []string) string {
+	if word := otherWords()[strings.ToLower(text)]; slices.Contains(members, word) {
+		return "did you mean " + word + "?"
+	}
 	if near := nearest(strings.ToLower(text), members); near != "" {
 		return "did you mean " + near + "?"
 	}
@@ -265,7 +282,7 @@ func (c *checker) defaultHint(f *field) string {
 	case time.Duration:
 		return "the default is " + spanText(d.Milliseconds())
 	}
-	return ""
+	return c.want(f, "")
 }
 
 // readDuration reads Go's syntax, or a number of units.
@@ -282,7 +299,7 @@ func (c *checker) readDuration(v *value, as spelling) {
 		}
 		ms := n.float * float64(as.unit.Milliseconds())
 		if ms != math.Trunc(ms) {
-			c.report(v, notWhole, n.got(), "")
+			c.report(v, notWhole, n.got(), fmt.Sprintf("%s_ms: %.0f", f.name, math.Ceil(ms)))
 			return
 		}
 		if math.Abs(ms) > float64(window.MaxSpan) {
@@ -305,7 +322,7 @@ func (c *checker) readDuration(v *value, as spelling) {
 			return
 		}
 		if d%time.Millisecond != 0 {
-			c.report(v, notWhole, n.got(), "")
+			c.report(v, notWhole, n.got(), fmt.Sprintf("%s: %s, or 1ms more", f.name, spanText(d.Milliseconds())))
 			return
 		}
 		v.num = d.Milliseconds()

@@ -33,7 +33,7 @@ func (f format) check(s string) (message, hint string) {
 	switch f {
 	case formatFree:
 		if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			return "must be a line of text", ""
+			return "must be a line of text", "not empty, without control characters"
 		}
 	case formatName:
 		// A dot would let app a.b with pipeline c share a group with app a and pipeline b.c.

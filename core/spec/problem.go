@@ -128,6 +128,9 @@ func isWordByte(c byte) bool {
 // nearest returns the candidate that name is most likely a slip of the finger for, or "".
 func nearest(name string, candidates []string) string {
 	best, least := "", max(2, len(name)/3)+1
+	if len(name) <= 3 {
+		least = 2 // of so short a word little is left
+	}
 	for _, c := range candidates {
 		if d := distance(name, c, least); d < least {
 			best, least = c, d

@@ -2,6 +2,8 @@ package spec_test
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,11 +27,21 @@ func inPipeline(lines ...string) string {
 	return "pipelines:\n  - name: p\n    " + strings.Join(lines, "\n    ") + "\n"
 }
 
+func wrongSpecs() []wrong {
+	return slices.Concat(wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongAggregation(), notBuilt())
+}
+
 func TestProblemsSayWhereWhatAndWhatWouldBeRight(t *testing.T) {
-	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongAggregation(), notBuilt()} {
-		for _, w := range tables {
-			t.Run(w.name, func(t *testing.T) { w.check(t) })
-		}
+	const least = 60
+	all := wrongSpecs()
+	names := map[string]bool{}
+	for _, w := range all {
+		t.Run(w.name, func(t *testing.T) { w.check(t) })
+		names[w.name] = true
+	}
+	t.Logf("%d wrong specs", len(names))
+	if len(names) < least || len(names) != len(all) {
+		t.Errorf("%d wrong specs of %d names, want at least %d, each with a name of its own", len(all), len(names), least)
 	}
 }
 
@@ -53,6 +65,11 @@ func (w wrong) check(t *testing.T) {
 	}
 	if !strings.Contains(p.Message, w.message) || !strings.Contains(p.Hint, w.hint) || w.hint == "" && p.Hint != "" {
 		t.Errorf("got message %q and hint %q, want %q and %q", p.Message, p.Hint, w.message, w.hint)
+	}
+	// What would be right is in the hint, or is what must be, is always, or is to be set elsewhere.
+	right := regexp.MustCompile(`must be|use |set |see |it is |not supported yet`)
+	if p.Hint == "" && !right.MatchString(p.Message) {
+		t.Errorf("%q does not say what would be right", err)
 	}
 	where := fmt.Sprintf("spec.yaml:%d: ", w.line)
 	if w.path != "" {
@@ -99,14 +116,14 @@ func wrongValues() []wrong {
 		at2("negative duration", "checkpoint_interval: -5s", "checkpoint_interval", "-5s", "must be at least 1s", "the default is 1m"),
 		at2("duration beyond event time", "checkpoint_interval_secs: 99999999999", "checkpoint_interval_secs", "99999999999", "must be at most 100 years", "1m"),
 		at2("duration beyond the default bound", "checkpoint_interval: 9000h", "checkpoint_interval", "9000h", "must be at most 720h", "1m"),
-		at2("duration below a millisecond", "checkpoint_interval: 1500us", "checkpoint_interval", "1500us", "whole number of milliseconds", ""),
+		at2("duration below a millisecond", "checkpoint_interval: 1500us", "checkpoint_interval", "1500us", "whole number of milliseconds", "checkpoint_interval: 1ms, or 1ms more"),
 		at2("unknown backend", "state: {backend: redi}", "state.backend", "redi", "must be redis, bolt or memory", "did you mean redis?"),
 		at2("unknown compression", "state: {compression: gzip}", "state.compression", "gzip", "must be none or lz4", ""),
-		at2("empty path", `state: {path: ""}`, "state.path", `""`, "must be a line of text", ""),
-		at2("unknown policy", "error_handling: {policy: ignore}", "error_handling.policy", "ignore", "must be retry, skip, dead_letter or fail", ""),
+		at2("empty path", `state: {path: ""}`, "state.path", `""`, "must be a line of text", "not empty"),
+		at2("unknown policy", "error_handling: {policy: ignore}", "error_handling.policy", "ignore", "must be retry, skip, dead_letter or fail", "did you mean skip?"),
 		at2("retries below 0", "error_handling: {max_retries: -1}", "error_handling.max_retries", "-1", "must be from 0 to 100", "3"),
 		at2("first delay above the longest", "error_handling: {initial_retry_delay: 10s}", "error_handling.initial_retry_delay", "10s", "must be at most max_retry_delay", "the longest is 5s"),
-		at2("unknown strategy", "watermark: {strategy: monotonous}", "watermark.strategy", "monotonous", "must be bounded_out_of_orderness or periodic", ""),
+		at2("unknown strategy", "watermark: {strategy: monotonous}", "watermark.strategy", "monotonous", "must be bounded_out_of_orderness or periodic", "did you mean bounded"),
 		at2("processing time watermark", "watermark: {strategy: processing_time}", "watermark.strategy", "processing_time", "would not survive a replay", ""),
 		at2("idle timeout of 0", "watermark: {idle_timeout_secs: 0}", "watermark.idle_timeout_secs", "0", "must be at least 1ms", "off for none"),
 		at2("negative bound", "watermark: {max_out_of_orderness_secs: -1}", "watermark.max_out_of_orderness_secs", "-1", "must be at least 0s", "30s"),
@@ -128,28 +145,39 @@ func wrongWindows() []wrong {
 		at("tumbling without size", "{type: tumbling}", ".size", "", "is required for a tumbling window", `size: "1m"`),
 		at("sliding without slide", "{type: sliding, size: 1m}", ".slide", "", "is required for a sliding window", "slide:"),
 		at("session without gap", "{type: session}", ".gap", "", "is required for a session window", "gap:"),
-		at("size of 0", "{size: 0s}", ".size", "", "must be above 0", "size: 1m"),
-		at("negative slide", "{type: sliding, size: 1m, slide: -1s}", ".slide", "", "must be above 0", "slide: 10s"),
-		at("negative gap", "{type: session, gap: -1s}", ".gap", "", "must be above 0", "gap: 5m"),
-		at("offset of the size", "{size: 1m, offset: -1m}", ".offset", "", "must be less than the size", "repeat"),
-		at("offset above the slide", "{type: sliding, size: 20s, slide: 10s, offset: 11s}", ".offset", "", "must be less than the slide", "repeat"),
-		at("slide above size", "{type: sliding, size: 1m, slide: 2m}", ".slide", "", "must not be above size", "allow_gaps"),
-		at("too many slices", "{type: sliding, size: 24h, slide: 1s}", ".slide", "", "at most 10000", "slide: 10s"),
-		at("negative lateness", "{size: 1m, allowed_lateness: -1s}", ".allowed_lateness", "", "must be from 0 ms", "0s for none"),
+		at("size of 0", "{size: 0s}", ".size", "0s", "must be above 0", "size: 1m"),
+		at("negative slide", "{type: sliding, size: 1m, slide: -1s}", ".slide", "-1s", "must be above 0", "slide: 10s"),
+		at("negative gap", "{type: session, gap: -1s}", ".gap", "-1s", "must be above 0", "gap: 5m"),
+		at("offset of the size", "{size: 1m, offset: -1m}", ".offset", "-1m", "must be less than the size", "repeat"),
+		at("offset above the slide", "{type: sliding, size: 20s, slide: 10s, offset: 11s}", ".offset", "11s", "must be less than the slide", "repeat"),
+		at("slide above size", "{type: sliding, size: 1m, slide: 2m}", ".slide", "2m", "must not be above size", "allow_gaps"),
+		at("too many slices", "{type: sliding, size: 24h, slide: 1s}", ".slide", "1s", "at most 10000", "slide: 10s"),
+		at("negative lateness", "{size: 1m, allowed_lateness: -1s}", ".allowed_lateness", "-1s", "must be from 0 ms", "0s for none"),
 		at("cumulate without step", "{type: cumulate, size: 1h}", ".step", "", "is required for a cumulate window", "step:"),
-		at("step that does not divide the size", "{type: cumulate, size: 1h, step: 7m}", ".step", "", "must divide size", "step: 1h in a size of 24h"),
-		at("too many steps", "{type: cumulate, size: 24h, step: 1s}", ".step", "", "at most 10000", "step: 1h"),
-		at("offset of a cumulate window's size", "{type: cumulate, size: 1h, step: 1m, offset: 1h}", ".offset", "", "must be less than the size", "repeat"),
-		at("longest session of 0", "{type: session, gap: 1m, max: -1s}", ".max", "", "must be above 0", "max: 24h"),
-		at("offset above the longest session", "{type: session, gap: 1m, max: 1h, offset: 2h}", ".offset", "", "must be less than the max", "repeat"),
+		at("step that does not divide the size", "{type: cumulate, size: 1h, step: 7m}", ".step", "7m", "must divide size", "step: 1h in a size of 24h"),
+		at("too many steps", "{type: cumulate, size: 24h, step: 1s}", ".step", "1s", "at most 10000", "step: 1h"),
+		at("offset of a cumulate window's size", "{type: cumulate, size: 1h, step: 1m, offset: 1h}", ".offset", "1h", "must be less than the size", "repeat"),
+		at("longest session of 0", "{type: session, gap: 1m, max: -1s}", ".max", "-1s", "must be above 0", "max: 24h"),
+		at("offset above the longest session", "{type: session, gap: 1m, max: 1h, offset: 2h}", ".offset", "2h", "must be less than the max", "repeat"),
 		at("gap that is no path", "{type: session, gap: 1m, gap_field: a..b}", ".gap_field", "a..b", "is not a path of a field", "names joined by dots"),
-		at("longest gap below the gap", "{type: session, gap: 1m, gap_field: g, max_gap: 1s}", ".max_gap", "", "must not be below gap", "gap is that of records without one"),
+		at("longest gap below the gap", "{type: session, gap: 1m, gap_field: g, max_gap: 1s}", ".max_gap", "1s", "must not be below gap", "gap is that of records without one"),
 		at("longest gap without a field", "{type: session, gap: 1m, max_gap: 1h}", ".max_gap", "1h", "is of records' own gaps", "gap_field"),
 		at("longest session of a tumbling window", "{size: 1m, max: 1h}", ".max", "1h", "has no meaning for a tumbling window", "remove it"),
 		at("slide of a tumbling window", "{size: 1m, slide: 1s}", ".slide", "1s", "has no meaning for a tumbling window", "remove it"),
-		at("unknown type", "{type: hopping, size: 1m}", ".type", "hopping", "must be tumbling, sliding, session, cumulate or global", ""),
+		at("unknown type", "{type: hopping, size: 1m}", ".type", "hopping", "must be tumbling, sliding, session, cumulate or global", "did you mean sliding?"),
 		at("bad name", "{name: 1 minute, size: 1m}", ".name", `"1 minute"`, "is not a name", "lower-case letters"),
 		at("number as name", "{name: 5, size: 1m}", ".name", "5", "must be a string", `"5"`),
+		at("session by another name", "{type: session, gap_secs: 60, max: 1h, gap: 1m}", ".gap", "1m", "is gap_secs again", "keep one"),
+		at("step of a sliding window", "{type: sliding, size: 1h, slide: 1m, step: 1m}", ".step", "1m", "has no meaning for a sliding window", "remove it"),
+		at("slide of a cumulate window", "{type: cumulate, size: 1h, step: 1m, slide: 1m}", ".slide", "1m", "has no meaning for a cumulate window", "remove it"),
+		at("cumulate window without size", "{type: cumulate, step: 1m}", ".size", "", "is required for a cumulate window", "size:"),
+		at("step above the size", "{type: cumulate, size: 1m, step: 1h}", ".step", "1h", "must", "step: 1h in a size of 24h"),
+		at("size of a session", "{type: session, gap: 1m, size: 1h}", ".size", "1h", "has no meaning for a session window", "remove it"),
+		at("gap field of a sliding window", "{type: sliding, size: 1m, slide: 1s, gap_field: g}", ".gap_field", "g", "has no meaning for a sliding window", "remove it"),
+		at("holes of a tumbling window", "{size: 1m, allow_gaps: true}", ".allow_gaps", "true", "has no meaning for a tumbling window", "remove it"),
+		at("longest session without unit", "{type: session, gap: 1m, max: 24}", ".max", "24", "needs a unit", "max_secs: 24"),
+		at("size below a millisecond", "{size_ms: 0.5}", ".size_ms", "0.5", "must be a whole number of milliseconds", "size_ms: 1"),
+		at("misspelt gap field", "{type: session, gap: 1m, gap_feild: g}", ".gap_feild", "", "unknown key", "did you mean gap_field?"),
 		{
 			name: "two windows of a name", text: inPipeline("windows:", "  - {size: 1m}", "  - {size: 2m}"), line: 10, path: "pipelines[0].windows[1]",
 			value: "tumbling", message: "is the name of two windows", hint: "named after its type",
@@ -158,7 +186,7 @@ func wrongWindows() []wrong {
 			name: "no windows", text: inPipeline("windows: []"), line: 8, path: "pipelines[0].windows", message: "must have at least 1 element", hint: "leave the key out",
 		},
 		{
-			name: "default window that does not fit", whole: true, line: 2, path: "processor.windows.sliding.slide", message: "must not be above size", hint: "allow_gaps",
+			name: "default window that does not fit", whole: true, line: 2, path: "processor.windows.sliding.slide", value: "1h", message: "must not be above size", hint: "allow_gaps",
 			text: "processor:\n  windows: {default_type: sliding, sliding: {slide: 1h}}\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out}}\n",
 		},
 	}
@@ -171,8 +199,8 @@ func wrongQueries() []wrong {
 	return []wrong{
 		at("unknown way to resume", "watermark: {on_resume: wait}", "watermark.on_resume", "wait", "must be hold or catch_up", ""),
 		at("early panes as a word", "trigger: {early: 10s}", "trigger.early", "10s", "must be a mapping", `early: {"every": "10s"}`),
-		at("early panes too often", "trigger: {early: {every: 1ms}}", "trigger.early.every", "1ms", "must be at least 100ms", ""),
-		at("count of 0", "trigger: {count: 0}", "trigger.count", "0", "must be from 1 to", ""),
+		at("early panes too often", "trigger: {early: {every: 1ms}}", "trigger.early.every", "1ms", "must be at least 100ms", `every: "10s"`),
+		at("count of 0", "trigger: {count: 0}", "trigger.count", "0", "must be from 1 to", "count: 1000"),
 		at("unknown trigger", "trigger: {evry: 10s}", "trigger.evry", "", "unknown key", "did you mean"),
 		at("late panes that are not each", "trigger: {late: never}", "trigger.late", "never", "must be each", ""),
 		at("final panes and early ones", "trigger: {final_only: true, count: 5}", "trigger.final_only", "true", "does not go with early panes", "remove one"),
@@ -181,6 +209,20 @@ func wrongQueries() []wrong {
 		{
 			name: "only changes where panes discard", text: inPipeline("trigger: {on_change: true}", "accumulation: discarding"), line: 8, path: "pipelines[0].trigger.on_change",
 			value: "true", message: "does not go with accumulation: discarding", hint: "remove one",
+		},
+		at("misspelt way to resume", "watermark: {on_resume: catchup}", "watermark.on_resume", "catchup", "must be hold or catch_up", "did you mean catch_up?"),
+		at("early panes without unit", "trigger: {early: {every: 10}}", "trigger.early.every", "10", "needs a unit", "every_secs: 10"),
+		at("early panes by a word", "trigger: {early: {every: often}}", "trigger.early.every", "often", "must be a duration", "1m30s"),
+		at("count in quotes", `trigger: {count: "5"}`, "trigger.count", "5", "must be an integer", "without quotes"),
+		at("flag of panes as a word", "trigger: {on_change: often}", "trigger.on_change", "often", "must be true or false", "on_change: true"),
+		at("trigger as a word", "trigger: early", "trigger", "early", "must be a mapping", `{"every": "10s"}`),
+		at("accumulation by another name", "accumulation: delta", "accumulation", "delta", "must be accumulating, discarding or retracting", "did you mean discarding?"),
+		at("misspelt accumulation", "accumulation: retract", "accumulation", "retract", "must be accumulating", ""),
+		at("accumulation as a flag", "accumulation: true", "accumulation", "true", "must be accumulating, discarding or retracting", ""),
+		at("final panes and early ones by time", "trigger: {final_only: true, early: {every: 10s}}", "trigger.final_only", "true", "does not go with early panes", "remove one"),
+		{
+			name: "size of a global window", text: inPipeline("trigger: {count: 5}", "windows: [{type: global, size: 1m}]"), line: 9, path: "pipelines[0].windows[0].size",
+			value: "1m", message: "has no meaning for a global window", hint: "remove it",
 		},
 		at("global window without a trigger", "windows: [{type: global}]", "windows[0]", "global", "never ends", "{count: 1000}"),
 		{name: "bad app", text: "app: My App\n", line: 6, path: "app", value: `"My App"`, message: "is not a name", hint: "lower-case"},
@@ -195,7 +237,7 @@ func wrongQueries() []wrong {
 		at("processing time as a key", "timestamp: {processing: true}", "timestamp.processing", "", "would not survive a replay", ""),
 		at("timestamp of nothing", "timestamp: {record: false}", "timestamp", "", "names neither a field nor the record's own time", "{record: true}"),
 		at("unit without field", "timestamp: {unit: s}", "timestamp.unit", "s", "is the unit of a field", "field: timestamp"),
-		at("unknown unit", "timestamp: {field: ts, unit: min}", "timestamp.unit", "min", "must be s, ms, us or ns", "did you mean"),
+		at("unknown unit", "timestamp: {field: ts, unit: min}", "timestamp.unit", "min", "must be s, ms, us or ns", ""),
 		at("value of a number", "values: {one: 1}", "values.one", "1", "must be a string", `"1"`),
 		at("bad value name", `values: {"a b": x}`, "values.a b", `"a b"`, "is not a name of a value", "letters, digits"),
 		at("aggregates of no value", "aggregates: {latency: [count]}", "aggregates.latency", "latency", "is not a value of this pipeline", "values: {latency: latency}"),
@@ -203,7 +245,7 @@ func wrongQueries() []wrong {
 			name: "aggregate without value", text: inPipeline("values: {}", "aggregates: [sum]"), line: 9, path: "pipelines[0].aggregates[0]",
 			value: "sum", message: "needs a value", hint: "only count",
 		},
-		at("unknown aggregate", "aggregates: {value: [p101]}", "aggregates.value[0]", "p101", "is not an aggregate function", "p0 to p100"),
+		at("percentile that is none", "aggregates: {value: [p101]}", "aggregates.value[0]", "p101", "is not an aggregate function", "p0 to p100"),
 		at("aggregate twice", "aggregates: {value: [count, sum, count]}", "aggregates.value[2]", "count", "is given twice", "remove one"),
 		at("illegal topic", "topics: [in, a/b]", "topics[1]", "a/b", "is not a legal Kafka topic", "1 to 249"),
 		at("topic twice", "topics: [in, in]", "topics[1]", "in", "is given twice", "remove one"),
@@ -239,8 +281,8 @@ func wrongKafka() []wrong {
 		consumer("polling of the trigger", "max_poll_interval_ms: 1", "max_poll_interval_ms", "", "the trigger polls Kafka", ""),
 		consumer("credentials", "sasl_password: hush", "sasl_password", "", "set TIDEMARK_KAFKA_AUTH", ""),
 		consumer("key as Kafka spells it", "max.poll.records: 5", "max.poll.records", "", "unknown key", "write max_poll_records"),
-		producer("acks of one", "acks: 1", "acks", "1", "must be", "1"),
-		producer("unknown compression", "compression_type: brotli", "compression_type", "brotli", "must be none, gzip, snappy, lz4 or zstd", ""),
+		producer("acks of one", "acks: 1", "acks", "1", "must be all", ""),
+		producer("unknown compression of results", "compression_type: brotli", "compression_type", "brotli", "must be none, gzip, snappy, lz4 or zstd", ""),
 		producer("transactional id", "transactional_id: x", "transactional_id", "", "tidemark.APP.PIPELINE.FINGERPRINT", ""),
 		producer("another cluster", "bootstrap_servers: b:1", "bootstrap_servers", `"b:1"`, "must be those of the consumer, a:1", "leave it out"),
 		{
@@ -261,8 +303,8 @@ func wrongAggregation() []wrong {
 	return []wrong{
 		pipeline("unknown sketch", "aggregation: {percentile_sketch: hdr}", "aggregation.percentile_sketch", "hdr", "must be tdigest or ddsketch", ""),
 		pipeline("misspelt sketch", "aggregation: {percentile_sketch: dd_sketch}", "aggregation.percentile_sketch", "dd_sketch", "must be tdigest or ddsketch", "did you mean ddsketch?"),
-		pipeline("accuracy too small", "aggregation: {percentile_sketch: ddsketch, relative_accuracy: 0.0001}", "aggregation.relative_accuracy", "0.0001", "must be from 0.001 to 0.2", ""),
-		pipeline("accuracy in percent", "aggregation: {percentile_sketch: ddsketch, relative_accuracy: 1}", "aggregation.relative_accuracy", "1", "must be from 0.001 to 0.2", ""),
+		pipeline("accuracy too small", "aggregation: {percentile_sketch: ddsketch, relative_accuracy: 0.0001}", "aggregation.relative_accuracy", "0.0001", "must be from 0.001 to 0.2", "0.005"),
+		pipeline("accuracy in percent", "aggregation: {percentile_sketch: ddsketch, relative_accuracy: 1}", "aggregation.relative_accuracy", "1", "must be from 0.001 to 0.2", "0.005"),
 		pipeline("accuracy that is no number", "aggregation: {percentile_sketch: ddsketch, relative_accuracy: 1%}", "aggregation.relative_accuracy", "1%", "must be a number", "0.005"),
 		pipeline("accuracy of a t-digest", "aggregation: {relative_accuracy: 0.02}", "aggregation.relative_accuracy", "0.02", "has no meaning for the t-digest", "percentile_sketch: ddsketch"),
 		pipeline("functions in the pipeline's aggregation", "aggregation: {enabled: [count]}", "aggregation.enabled", "", "unknown key", "processor.aggregation"),
@@ -292,7 +334,7 @@ func notBuilt() []wrong {
 		hinted(at("values: {cost: tokens * 0.002}", "values.cost", `expression "tokens * 0.002"`), "dots"),
 		func() wrong {
 			w := at("fire: {shards: 4}", "fire.shards", "fire.shards")
-			w.value = "4"
+			w.value, w.hint = "4", "leave it out"
 			return w
 		}(),
 	}

@@ -51,6 +51,10 @@ func TestTheSchemaRefusesWhatOneKeySays(t *testing.T) {
 		"offset above the longest session", "gap that is no path", "longest gap below the gap", "longest gap without a field", "longest session of a tumbling window",
 		"early panes too often", "final panes and early ones", "final panes and only changes", "only changes where panes discard", "global window without a trigger",
 	}
+	left = append(left,
+		"step of a sliding window", "slide of a cumulate window", "cumulate window without size", "step above the size", "size of a session", "gap field of a sliding window",
+		"holes of a tumbling window", "size below a millisecond", "final panes and early ones by time", "size of a global window",
+	)
 	var refused int
 	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {
 		for _, w := range tables {
