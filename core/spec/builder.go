@@ -149,6 +149,24 @@ func (b *Builder) Parallelism(n int) *Builder {
 	return b
 }
 
+// BufferSize is the most records that are held in memory at once; a larger batch is folded in parts.
+func (b *Builder) BufferSize(n int) *Builder {
+	b.app.BufferSize = n
+	return b
+}
+
+// CheckpointInterval is the most age of the newest state export, where State has a CheckpointPath.
+func (b *Builder) CheckpointInterval(d time.Duration) *Builder {
+	b.app.CheckpointInterval = d
+	return b
+}
+
+// Metrics says whether and how often the functions write metrics, instead of the defaults of a spec.
+func (b *Builder) Metrics(m Metrics) *Builder {
+	b.app.Metrics = m
+	return b
+}
+
 // Pipeline adds a query, which describe fills. At least one with a window is required.
 func (b *Builder) Pipeline(name string, describe func(p *PipelineBuilder)) *Builder {
 	p := &PipelineBuilder{}

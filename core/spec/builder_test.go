@@ -19,7 +19,7 @@ func TestTheBuilderMakesWhatTheFileMakes(t *testing.T) {
 		State(spec.Bolt("/state")).
 		Sink("aggregated-metrics").
 		Watermark(spec.BoundedOutOfOrderness(20*time.Second)).
-		Parallelism(2).
+		Parallelism(2).BufferSize(100).CheckpointInterval(2*time.Minute).Metrics(spec.Metrics{ExportInterval: time.Second}).
 		Pipeline("model-latency", func(p *spec.PipelineBuilder) {
 			p.Key("service", "model").Timestamp("timestamp", spec.UnitMillis).
 				Value("tokens", "attributes.tokens").Value("latency", "value").
@@ -44,7 +44,8 @@ func TestTheBuilderMakesWhatTheFileMakes(t *testing.T) {
 	}
 	read := load(t, `
 app: llm-metrics
-processor: {parallelism: 2, state: {backend: bolt, path: /state}, watermark: {max_out_of_orderness: 20s}}
+metrics: {enabled: false, export_interval: 1s}
+processor: {parallelism: 2, buffer_size: 100, checkpoint_interval: 2m, state: {backend: bolt, path: /state}, watermark: {max_out_of_orderness: 20s}}
 kafka: {consumer: {topics: [performance-metrics]}, producer: {result_topic: aggregated-metrics}}
 pipelines:
   - name: model-latency

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
 func ExampleLoad() {
@@ -73,6 +75,61 @@ func ExampleBuilder() {
 	// Output:
 	// tidemark.llm-metrics.model-latency.4b022619c571439d
 	// aggregated-metrics aggregated-metrics-late
+}
+
+// Sessions of a user end after five quiet minutes, or where the record says so, and never last longer than a day.
+func ExamplePipelineBuilder_Session() {
+	app, err := spec.NewBuilder("web").
+		From(spec.FromKafka("clicks")).State(spec.Redis()).Sink("visits").Watermark(spec.BoundedOutOfOrderness(time.Minute)).
+		Pipeline("visits", func(p *spec.PipelineBuilder) {
+			p.Key("user").RecordTimestamp().Value("page", "page").Aggregate("page", "count", "distinct", "first", "last").
+				Session("plain", 5*time.Minute, spec.NoLateness()).
+				Window(window.Definition{
+					Name: "cut", Kind: window.KindSession, Gap: event.SpanOf(5 * time.Minute), Max: event.SpanOf(24 * time.Hour),
+					GapField: "gap_ms", MaxGap: event.SpanOf(time.Hour),
+				}, spec.Lateness(time.Minute))
+		}).Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, w := range app.Pipelines[0].Windows {
+		fmt.Println(w.Name, w.Kind, w.Gap.Duration(), w.Max.Duration(), w.GapField, w.Lateness.Duration())
+	}
+	// Output:
+	// plain session 5m0s 0s  0s
+	// cut session 5m0s 24h0m0s gap_ms 1m0s
+}
+
+// Several windows over one pass of the records; while they are open, what has changed goes out every ten seconds, and takes back
+// what went out before.
+func ExamplePipelineBuilder_Trigger() {
+	app, err := spec.NewBuilder("shop").
+		From(spec.FromKafka("orders")).State(spec.Redis()).Sink("revenue").Watermark(spec.BoundedOutOfOrderness(30*time.Second)).
+		Pipeline("revenue", func(p *spec.PipelineBuilder) {
+			p.Key("country").Timestamp("at", spec.UnitMillis).Value("cents", "amount.cents").AggregateAll("count", "sum", "p99").
+				Tumbling("1m", time.Minute, spec.Lateness(5*time.Minute)).
+				Sliding("10m", 10*time.Minute, time.Minute, spec.Lateness(5*time.Minute)).
+				Cumulate("today", 24*time.Hour, time.Hour, spec.Lateness(time.Hour)).
+				Trigger(spec.Trigger{EarlyEvery: event.SpanOf(10 * time.Second), OnChange: true}).
+				Accumulate(spec.Retracting)
+		}).
+		Pipeline("in-thousands", func(p *spec.PipelineBuilder) {
+			p.Value("cents", "amount.cents").Aggregate("cents", "sum").
+				Window(window.Definition{Name: "all", Kind: window.KindGlobal}, spec.NoLateness()).
+				Trigger(spec.Trigger{Count: 1000}).Accumulate(spec.Discarding).Sink("revenue-of-1000")
+		}).Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for i := range app.Pipelines {
+		p := &app.Pipelines[i]
+		fmt.Println(p.Name, len(p.Windows), "windows, early:", p.Trigger.Early(), p.Accumulation, "to", p.SinkTopic)
+	}
+	// Output:
+	// revenue 3 windows, early: true retracting to revenue
+	// in-thousands 1 windows, early: true discarding to revenue-of-1000
 }
 
 func ExampleBuilder_missing() {

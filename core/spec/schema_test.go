@@ -76,6 +76,41 @@ func TestTheSchemaRefusesWhatOneKeySays(t *testing.T) {
 	}
 }
 
+// An editor shows what a key does and what holds without it.
+func TestTheSchemaDescribesEveryKeyWithItsDefault(t *testing.T) {
+	var schema any
+	if err := json.Unmarshal(spec.Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	var keys, defaults int
+	var look func(path string, x any)
+	look = func(path string, x any) {
+		s := as[map[string]any](x)
+		for name, key := range as[map[string]any](s["properties"]) {
+			k := as[map[string]any](key)
+			text := as[string](k["description"])
+			if k["$ref"] == nil && text == "" {
+				t.Errorf("%s.%s has no description", path, name)
+			}
+			keys++
+			if k["default"] != nil || strings.Contains(text, "Default: ") {
+				defaults++
+			}
+			look(path+"."+name, key)
+		}
+		if items := s["items"]; items != nil {
+			look(path+"[]", items)
+		}
+	}
+	look("", schema)
+	for name, def := range as[map[string]any](as[map[string]any](schema)["$defs"]) {
+		look("$"+name, def)
+	}
+	if keys < 150 || defaults < 60 {
+		t.Errorf("%d keys are described, %d with a default", keys, defaults)
+	}
+}
+
 func bySchema(t *testing.T, text string) error {
 	t.Helper()
 	var schema, data any
