@@ -79,7 +79,7 @@ func TestWrongLinesAreNamed(t *testing.T) {
 		`{"topic":"a","timestamp":-1}`:                             "timestamp is in milliseconds",
 		`{"topic":"a","key_base64":"?"}`:                           "key: illegal base64",
 		`{"topic":"a","now_ms":1}`:                                 "now_ms belongs to a line",
-		`{"topic":"a","value`:                                      "unexpected EOF",
+		`{"topic":"a","value`:                                      "the JSON object is not complete",
 		`{"topic":"a","key":"a","key_base64":"YQ=="}`:              "key is given twice",
 		`{"topic":"a","value":1,"value_base64":"YQ=="}`:            "value is given twice",
 		`{"topic":"a","headers":[{"key":"h","value_base64":"?"}]}`: "header h: illegal base64",
