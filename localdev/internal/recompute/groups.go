@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
@@ -39,6 +40,9 @@ func (j *job) compare(def int, records, panes *sorter, oldest int64) error {
 	q, err := newQuery(&j.pipe.Pipeline)
 	if err != nil {
 		return err
+	}
+	if j.pipe.Accumulation == spec.Discarding {
+		q.parts()
 	}
 	c := &comparison{job: j, def: &j.pipe.Windows[def], query: q, oldest: oldest}
 	if c.records, err = records.cursor(); err != nil {
@@ -200,7 +204,7 @@ func (c *comparison) expected(w window.Window, members []member) (plan int64, ok
 		by, _ := s.judged(members[i].offset)
 		plan = max(plan, by.plan)
 	}
-	return plan, gained && len(members) > 0 && w.End <= c.past.watermark
+	return plan, gained && len(members) > 0 && w.End.Add(c.held()) <= c.past.watermark
 }
 
 // window compares one tumbling or sliding window of the present key.
@@ -208,10 +212,11 @@ func (c *comparison) window(w window.Window, members []member) error {
 	if err := c.upTo(w); err != nil {
 		return err
 	}
-	got, err := c.newest(w)
+	all, err := c.all(w)
 	if err != nil {
 		return err
 	}
+	got := c.follow(w, all)
 	c.decide(members, w.End.Add(c.def.Lateness), func(taken []member) []*Difference {
 		return c.one(w, taken, got)
 	})
@@ -314,10 +319,11 @@ func (c *comparison) superfluous() error {
 	return nil
 }
 
-// newest takes the panes of a window of the present key and returns that of the highest revision, nil if there is none. One that
-// is there twice with the same revision was published twice.
-func (c *comparison) newest(w window.Window) (*pane, error) {
+// all takes the panes of a window of the present key, ascending by revision. One that is there twice with the same revision was
+// published twice.
+func (c *comparison) all(w window.Window) ([]*pane, error) {
 	var got *pane
+	var all []*pane
 	for c.panes.next != nil && c.panes.next.Window == w && bytes.Equal(c.panes.key, c.key) {
 		_, p, err := c.panes.take()
 		if err != nil {
@@ -328,8 +334,10 @@ func (c *comparison) newest(w window.Window) (*pane, error) {
 			d := c.difference(Twice, c.key, w)
 			d.At, d.Note = &p.at, fmt.Sprintf("revision %d is also at offset %d of partition %d", p.revision, got.at.Offset, got.at.Partition)
 			c.out.differ(c.Most, d)
+			continue
 		}
 		got = p
+		all = append(all, p)
 	}
-	return got, nil
+	return all, nil
 }

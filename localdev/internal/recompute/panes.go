@@ -21,17 +21,32 @@ type published struct {
 		StartMS event.Time `json:"start_ms"`
 		EndMS   event.Time `json:"end_ms"`
 	} `json:"window"`
-	Key         string `json:"key"`
-	KeyEncoding string `json:"key_encoding"`
-	Pane        struct {
-		Revision int64 `json:"revision"`
-	} `json:"pane"`
+	Key         string          `json:"key"`
+	KeyEncoding string          `json:"key_encoding"`
+	Pane        paneInfo        `json:"pane"`
+	Results     json.RawMessage `json:"results"`
+}
+
+// paneInfo is what a result says of its place among the panes of its window.
+type paneInfo struct {
+	Revision   int64  `json:"revision"`
+	Index      int64  `json:"index"`
+	Supersedes []outs `json:"supersedes"`
+	Retracts   []outs `json:"retracts"`
+}
+
+// outs names a pane that went out before.
+type outs struct {
+	StartMS event.Time      `json:"start_ms"`
+	EndMS   event.Time      `json:"end_ms"`
+	Index   int64           `json:"index"`
 	Results json.RawMessage `json:"results"`
 }
 
 // pane is one published result of a window and key.
 type pane struct {
 	window.Window
+	paneInfo
 	revision int64
 	at       Position
 	results  []byte // JSON
@@ -79,7 +94,11 @@ func (j *job) readPanes(ctx context.Context, to *sorter) (oldest int64, err erro
 		key = appendText(appendInt(key[:0], int64(def)), group)
 		key = appendInt(appendInt(key, int64(p.Window.StartMS)), int64(p.Window.EndMS))
 		key = appendInt(appendInt(appendInt(key, p.Pane.Revision), int64(tp.Partition)), r.Offset)
-		value = append(value[:0], p.Results...)
+		info, err := json.Marshal(p.Pane)
+		if err != nil {
+			return err
+		}
+		value = append(appendText(value[:0], info), p.Results...)
 		return to.add(key, value)
 	})
 	if err != nil {
@@ -160,7 +179,11 @@ func (p *paneCursor) advance() (def int, err error) {
 	part, k = cutInt(k)
 	x.at.Partition = int32(part)
 	x.at.Offset, _ = cutInt(k)
-	x.results = bytes.Clone(value)
+	info, results := cutText(value)
+	if err := json.Unmarshal(info, &x.paneInfo); err != nil {
+		return 0, fmt.Errorf("pane of %q: %w", p.key, err)
+	}
+	x.results = bytes.Clone(results)
 	p.next = &x
 	return int(d), nil
 }

@@ -6,6 +6,9 @@
 // the ledger and from the late records' own headers. Where an attempt at a plan died, the ledger does not say what it had raised
 // the fence to; a window that takes such a record, or does not, is right if it is equal to one of the outcomes that are possible.
 //
+// Of windows that go out more than once the panes are followed from the first on: indexes, what they replace and take back; what
+// stands in the end, or adds up, is compared with the records. What cannot be told from the topics is named in left_out.
+//
 // Memory is bounded by Options.Memory, but for the ledger, of which one step for each plan and partition that moved is kept (40
 // bytes): records and results are sorted in temporary files, and what is held of them is one key's values between the beginning of
 // its oldest open window and its newest record.
@@ -88,6 +91,7 @@ const (
 	Fence       = "fence"        // a late record names a watermark that no plan had
 	LateMissing = "late_missing" // a late record is not in the late topic
 	DeadMissing = "dead_missing" // a failed record is not in the dead letter topic
+	Chain       = "chain"        // a pane has not the index that follows, or does not name the pane that it replaces
 	Foreign     = "foreign"      // a record of the late or dead letter topic that does not belong there
 )
 
@@ -223,6 +227,9 @@ func (j *job) run(ctx context.Context) (err error) {
 	for def := range j.pipe.Windows {
 		if d := &j.pipe.Windows[def]; d.GapField != "" || d.Kind == window.KindGlobal {
 			j.out.leaveOut("windows %s: global windows never end, and sessions with gaps of the records' own are not computed again", d.Name)
+			continue
+		}
+		if !j.chains(&j.pipe.Windows[def]) {
 			continue
 		}
 		if err := j.compare(def, records, panes, oldest); err != nil {

@@ -26,14 +26,15 @@ func (c *comparison) sessions() error {
 	if err := c.upTo(window.Window{Start: first, End: event.MinTime}); err != nil {
 		return err
 	}
-	var got []*pane // the newest of each window
+	var got, history []*pane // the newest of each window, and all
 	for c.panes.next != nil && c.panes.next.Start < end && bytes.Equal(c.panes.key, c.key) {
-		p, err := c.newest(c.panes.next.Window)
+		all, err := c.all(c.panes.next.Window)
 		if err != nil {
 			return err
 		}
-		got = append(got, p)
+		got, history = append(got, all[len(all)-1]), append(history, all...)
 	}
+	c.followSessions(history)
 	if c.before != event.MinTime && first.Sub(c.before) < c.def.Gap || end > c.until {
 		return nil // it may have begun before what was read, or go on behind it
 	}
@@ -58,7 +59,7 @@ func (c *comparison) split(taken []member, got []*pane) []*Difference {
 	var out []*Difference
 	matched := make([]bool, len(got))
 	for _, s := range all {
-		if s.End > c.past.watermark {
+		if s.End.Add(c.held()) > c.past.watermark {
 			continue // still open
 		}
 		var its *pane
@@ -91,7 +92,7 @@ func (c *comparison) cut(t event.Time) event.Time {
 
 // replaced reports whether a pane is that of a session which a late record has made part of a larger one.
 func (c *comparison) replaced(p *pane, all []session) bool {
-	if c.def.Lateness == 0 {
+	if c.def.Lateness == 0 && !c.pipe.Trigger.Early() {
 		return false
 	}
 	for _, s := range all {
