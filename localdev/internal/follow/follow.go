@@ -43,7 +43,7 @@ func New(o Options) *Tail { return &Tail{Options: o, at: map[event.TopicPartitio
 
 // Begin settles where the tail begins. An error wraps kafkaio.ErrUnknownTopic if a topic does not exist: the others have begun.
 func (t *Tail) Begin(ctx context.Context) error {
-	t.asked = time.Now()
+	asked := time.Now()
 	var missing []error
 	var found []event.TopicPartition
 	for _, topic := range t.Topics {
@@ -74,7 +74,7 @@ func (t *Tail) Begin(ctx context.Context) error {
 			t.order = append(t.order, tp)
 		}
 	}
-	t.begun, t.lacks = true, len(missing) > 0
+	t.asked, t.begun, t.lacks = asked, true, len(missing) > 0 // what has failed is not asked: the next call of More asks again
 	return errors.Join(missing...)
 }
 

@@ -21,11 +21,13 @@ type place struct {
 	log  *memlog.Log
 	tail *follow.Tail
 	seen []string
+	away error // of every operation, while it is not nil
 }
 
 func newPlace(t *testing.T, o follow.Options) *place {
 	t.Helper()
-	p := &place{T: t, log: memlog.New(memlog.Options{})}
+	p := &place{T: t}
+	p.log = memlog.New(memlog.Options{Hook: func(string) error { return p.away }})
 	p.create("out", 2)
 	o.Log, o.Take = p.log, func(tp event.TopicPartition, r *event.Record) {
 		p.seen = append(p.seen, fmt.Sprintf("%s/%d@%d", tp.Topic, tp.Partition, r.Offset))
@@ -126,6 +128,28 @@ func TestRecordsThatRetentionRemovedAreGoneOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.more("out/0@3")
+}
+
+// While the log cannot be reached every call says so, the first as well as those after it, and nothing is missed by it.
+func TestEachCallTellsThatTheLogIsAway(t *testing.T) {
+	for name, before := range map[string]func(*place){
+		"from the beginning": func(*place) {},
+		"later":              func(p *place) { p.more() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t, follow.Options{Topics: []string{"out"}, Back: 1})
+			before(p)
+			p.away = errors.New("the log is away")
+			for range 3 {
+				if err := p.tail.More(t.Context()); !errors.Is(err, p.away) {
+					t.Errorf("%v, want %v", err, p.away)
+				}
+			}
+			p.away = nil
+			p.add("out", 0, 1)
+			p.more("out/0@0")
+		})
+	}
 }
 
 // Topics and partitions that are made later are read from their beginning.

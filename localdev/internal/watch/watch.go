@@ -80,7 +80,7 @@ func (w *watch) tails() []tail {
 	for i := range w.App.Pipelines {
 		p := &w.App.Pipelines[i]
 		results, late, dead = append(results, p.SinkTopic), append(late, p.LateTopic), append(dead, p.DeadLetterTopic)
-		mine["tidemark."+w.App.Name+"."+p.Name] = true
+		mine[anyVersion(p.Group())] = true
 	}
 	newTail := func(about string, every time.Duration, topics []string, back int64, take func(*event.Record)) tail {
 		slices.Sort(topics)
@@ -93,8 +93,7 @@ func (w *watch) tails() []tail {
 		newTail("late records", sideEvery, late, sideBack, func(r *event.Record) { w.rejected(r, true) }),
 		newTail("dead letters", sideEvery, dead, sideBack, func(r *event.Record) { w.rejected(r, false) }),
 		newTail("the ledger", sideEvery, []string{spec.LedgerTopic}, ledgerBack, func(r *event.Record) {
-			group := string(r.Key) // tidemark.APP.PIPELINE.FINGERPRINT
-			if i := strings.LastIndexByte(group, '.'); i > 0 && mine[group[:i]] {
+			if group := string(r.Key); mine[anyVersion(group)] {
 				w.Board.Booked(group, r.Value)
 			}
 		}),
@@ -104,6 +103,9 @@ func (w *watch) tails() []tail {
 	}
 	return out
 }
+
+// anyVersion returns a pipeline's group without its end, the fingerprint: the versions of a pipeline differ in that alone.
+func anyVersion(group string) string { return group[:max(strings.LastIndexByte(group, '.'), 0)] }
 
 // rejected takes a late record or a dead letter. Several apps may share such a topic: what is from none of this one's sources is
 // another's.
