@@ -29,11 +29,13 @@ func result(key string, start, revision int, timing, results string) []byte {
 
 func TestWindowsThatFiredAreCounted(t *testing.T) {
 	b, c := withWindow(console.ModeWatch)
+	b.Published(result("a", 0, 2, "early", `{"count":1}`))
 	b.Published(result("a", 0, 3, "on_time", `{"count":1}`))
 	c.t = c.t.Add(time.Second)
 	b.Published(result("b", 0, 3, "on_time", `{"count":1}`))
 	b.Published(result("a", 0, 4, "late", `{"count":2}`))
 	b.Published(result("a", 10, 4, "on_time", `{"count":2}`))
+	b.Published(result("a", 20, 4, "early", `{"count":1}`)) // it is open
 	want := []console.Fired{
 		{Pipeline: "p", Window: "w", Type: "tumbling", StartMS: 10, EndMS: 20, SeenMS: 1_001_000, Results: 1, Revision: 4},
 		{Pipeline: "p", Window: "w", Type: "tumbling", StartMS: 0, EndMS: 10, SeenMS: 1_000_000, Results: 2, Late: 1, Revision: 4},
@@ -41,8 +43,8 @@ func TestWindowsThatFiredAreCounted(t *testing.T) {
 	if d := cmp.Diff(want, b.FiredWindows()); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}
-	if s := b.Snapshot(); s.Results != 4 {
-		t.Errorf("%d results, want 4", s.Results)
+	if s := b.Snapshot(); s.Results != 6 {
+		t.Errorf("%d results, want 6", s.Results)
 	}
 }
 

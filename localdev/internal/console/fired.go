@@ -3,12 +3,14 @@ package console
 import (
 	"fmt"
 	"slices"
+
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 )
 
 // keepFired is how many windows that have fired are remembered.
 const keepFired = 500
 
-// Fired is a window of which results were seen.
+// Fired is a window that has closed, and of which results were seen.
 type Fired struct {
 	Pipeline string `json:"pipeline"`
 	Window   string `json:"window"`
@@ -29,8 +31,11 @@ type firedWindows struct {
 
 func newFiredWindows() firedWindows { return firedWindows{byName: map[string]*Fired{}} }
 
-// add counts a result.
+// add counts a result. An early one is of a window that is still open, or of the global window, which never fires.
 func (f *firedWindows) add(r *result, seen int64) {
+	if r.Pane.Timing == pipeline.TimingEarly.String() {
+		return
+	}
 	name := fmt.Sprintf("%s\x00%s\x00%d\x00%d", r.Pipeline, r.Window.Name, r.Window.Start, r.Window.End)
 	w := f.byName[name]
 	if w == nil {
@@ -42,7 +47,7 @@ func (f *firedWindows) add(r *result, seen int64) {
 		f.byName[name] = w
 		f.order = append(f.order, name)
 	}
-	if r.Pane.Timing == "late" {
+	if r.Pane.Timing == pipeline.TimingLate.String() {
 		w.Late++
 	} else {
 		w.Results++

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
@@ -74,7 +75,7 @@ func (k *keys) add(r *result, names []string, numbers []*float64) {
 	if s == nil || len(names) == 0 {
 		return
 	}
-	p := point{start: r.Window.Start, end: r.Window.End, revision: r.Pane.Revision, late: r.Pane.Timing == "late", numbers: s.arrange(names, numbers)}
+	p := point{start: r.Window.Start, end: r.Window.End, revision: r.Pane.Revision, late: r.Pane.Timing == pipeline.TimingLate.String(), numbers: s.arrange(names, numbers)}
 	known := s.byKey[r.Key]
 	if known == nil {
 		if k.recent.Len() == keepKeys {

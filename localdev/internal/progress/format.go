@@ -84,7 +84,7 @@ type result struct {
 	Pipeline string `json:"pipeline"`
 	Window   struct {
 		Name  string    `json:"name"`
-		Start time.Time `json:"start"`
+		Start time.Time `json:"start"` // zero: it is the global window, which has neither
 		End   time.Time `json:"end"`
 	} `json:"window"`
 	Key  string `json:"key"`
@@ -101,18 +101,26 @@ func appendResult(dst, value []byte) []byte {
 	if err := json.Unmarshal(value, &r); err != nil || len(r.Results) == 0 {
 		return append(dst, printable(string(value))...)
 	}
-	dst = r.Window.Start.AppendFormat(dst, "2006-01-02 15:04:05.999")
-	end := "15:04:05.999"
-	if r.Window.Start.YearDay() != r.Window.End.YearDay() || r.Window.End.Sub(r.Window.Start) >= 24*time.Hour {
-		end = "2006-01-02 15:04:05.999"
-	}
-	dst = r.Window.End.AppendFormat(append(dst, ".."...), end)
+	dst = appendInterval(dst, r.Window.Start, r.Window.End)
 	dst = fmt.Appendf(dst, "  %s/%s  %s ", r.Pipeline, r.Window.Name, printable(r.Key))
 	dst = appendNumbers(dst, r.Results)
 	if r.Pane.Timing != "on_time" {
 		dst = append(append(append(dst, "  ("...), r.Pane.Timing...), " pane)"...)
 	}
 	return dst
+}
+
+// appendInterval writes what a window spans: the day of its end only if that is another one.
+func appendInterval(dst []byte, start, end time.Time) []byte {
+	const day, clock = "2006-01-02 15:04:05.999", "15:04:05.999"
+	if start.IsZero() && end.IsZero() {
+		return append(dst, "all of event time"...)
+	}
+	dst = append(start.AppendFormat(dst, day), ".."...)
+	if start.YearDay() != end.YearDay() || end.Sub(start) >= 24*time.Hour {
+		return end.AppendFormat(dst, day)
+	}
+	return end.AppendFormat(dst, clock)
 }
 
 // appendNumbers writes the results of a pane in their order, of several values as name(...).

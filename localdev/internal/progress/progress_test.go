@@ -52,6 +52,22 @@ func value(key, results, timing string) []byte {
 		quoted, timing, results)
 }
 
+func TestAResultSaysWhatItsWindowSpans(t *testing.T) {
+	for span, want := range map[string]string{
+		`"2025-01-01T12:34:00Z","end":"2025-01-01T12:35:00Z"`:     "2025-01-01 12:34:00..12:35:00",
+		`"2025-01-01T12:34:00.5Z","end":"2025-01-01T12:35:00.5Z"`: "2025-01-01 12:34:00.5..12:35:00.5",
+		`"2025-01-01T23:59:00Z","end":"2025-01-02T00:00:00Z"`:     "2025-01-01 23:59:00..2025-01-02 00:00:00",
+		`"2025-01-01T12:00:00Z","end":"2026-01-01T12:00:00Z"`:     "2025-01-01 12:00:00..2026-01-01 12:00:00",
+		`null,"end":null`: "all of event time",
+	} {
+		s := newScreen(0, false)
+		s.Result(event.TopicPartition{Topic: "out"}, 0, fmt.Appendf(nil, `{"pipeline":"p","window":{"name":"w","start":%s},"key":"k","pane":{"timing":"early"},"results":{"count":1}}`, span))
+		if want += "  p/w  k  count 1  (early pane)\n"; s.out.String() != want {
+			t.Errorf("got  %swant %s", s.out.String(), want)
+		}
+	}
+}
+
 func TestStatusLineIsRewrittenInPlace(t *testing.T) {
 	s := newScreen(200, false)
 	s.Tick(snapshot())
