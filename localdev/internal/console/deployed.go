@@ -1,14 +1,33 @@
 package console
 
-// Looked takes what is known of a pipeline whose functions are not in this process.
-func (b *Board) Looked(p Pipeline) {
+import (
+	"strings"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/functions/ops"
+)
+
+// Looked takes what an explanation says of a pipeline whose functions are not in this process.
+func (b *Board) Looked(x *ops.PipelineExplained) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range b.s.Pipelines {
-		if b.s.Pipelines[i].Name == p.Name {
-			b.s.Pipelines[i] = p
-		}
+	if p := b.pipeline(x.Pipeline); p != nil {
+		*p = pipelineOf(x)
+		p.Error = strings.Join(x.Halts, "; ")
 	}
+}
+
+// pipelineOf is what an explanation says of a pipeline, but for what is wrong with it.
+func pipelineOf(x *ops.PipelineExplained) Pipeline {
+	p := Pipeline{Name: x.Pipeline, Watermark: event.MinTime.String(), HeldBy: x.HeldBy, Reason: x.Holder, Plan: x.Plan, Open: x.Open}
+	if w, ok := parseTime(x.Watermark); ok {
+		ms := int64(w)
+		p.Watermark, p.WatermarkMS = *x.Watermark, &ms
+	}
+	for i := range x.Parts {
+		p.Lag += x.Parts[i].Lag
+	}
+	return p
 }
 
 // Counted adds to the totals, where Reports are not to be had.

@@ -87,22 +87,14 @@ func (b *Board) derive(x *ops.Explanation) {
 	least := map[string]Partition{}
 	for i := range x.Pipelines {
 		p := &x.Pipelines[i]
-		lag := int64(0)
 		for _, q := range p.Parts {
-			lag += q.Lag
 			name := fmt.Sprintf("%s/%d", q.Topic, q.Partition)
 			if known, ok := least[name]; !ok || q.Applied < known.Applied {
 				least[name] = Partition{Topic: q.Topic, Partition: q.Partition, Applied: q.Applied, End: q.End, Lag: q.Lag}
 			}
 		}
-		at := b.pipeline(p.Pipeline)
-		if at == nil {
-			continue
-		}
-		*at = Pipeline{Name: p.Pipeline, Watermark: event.MinTime.String(), HeldBy: p.HeldBy, Reason: p.Holder, Plan: p.Plan, Open: p.Open, Lag: lag}
-		if w, ok := parseTime(p.Watermark); ok {
-			ms := int64(w)
-			at.Watermark, at.WatermarkMS = *p.Watermark, &ms
+		if at := b.pipeline(p.Pipeline); at != nil {
+			*at = pipelineOf(p)
 		}
 	}
 	parts := make([]Partition, 0, len(least))

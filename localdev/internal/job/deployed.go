@@ -128,18 +128,7 @@ func (d *deployed) look(ctx context.Context) {
 	}
 	for i := range said.Pipelines {
 		p := &said.Pipelines[i]
-		out := console.Pipeline{Name: p.Pipeline, Watermark: event.MinTime.String(), HeldBy: p.HeldBy, Reason: p.Holder, Plan: p.Plan, Open: p.Open, Error: strings.Join(p.Halts, "; ")}
-		if p.Watermark != nil {
-			out.Watermark = *p.Watermark
-			if at, err := time.Parse(time.RFC3339, *p.Watermark); err == nil {
-				ms := at.UnixMilli()
-				out.WatermarkMS = &ms
-			}
-		}
-		for _, part := range p.Parts {
-			out.Lag += part.Lag
-		}
-		r.board.Looked(out)
+		r.board.Looked(p)
 		if before, ok := d.plans[p.Pipeline]; ok && p.Plan > before {
 			r.board.Counted(p.Plan-before, 0, 0, 0)
 		}
