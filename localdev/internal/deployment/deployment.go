@@ -72,7 +72,7 @@ type Options struct {
 // Deployment is what runs.
 type Deployment struct {
 	o         Options
-	dir       string // of what was built; "": nothing was
+	dir       string // of what was built, and of task roots; "": nothing was made
 	hosts     map[string]*host.Function
 	service   *lambda.Service
 	api       *lambda.Server
@@ -268,22 +268,32 @@ func (d *Deployment) binaries(ctx context.Context) (map[string]string, error) {
 		if _, err := os.Stat(filepath.Join(d.o.Root, pkg)); err != nil {
 			return nil, fmt.Errorf("%w of %s: %w; build it yourself, and say where it is", ErrBootstrap, f.Name, err)
 		}
-		if d.dir == "" {
-			var err error
-			if d.dir, err = os.MkdirTemp("", "tidemark-bootstraps-"); err != nil {
-				return nil, err
-			}
+		dir, err := d.folder(name)
+		if err != nil {
+			return nil, fmt.Errorf("%w of %s: %w", ErrBootstrap, f.Name, err)
 		}
 		build := host.Build
 		if d.o.Kind == Container {
 			build = host.BuildLinux
 		}
-		out[f.Name] = filepath.Join(d.dir, name, "bootstrap")
+		out[f.Name] = filepath.Join(dir, "bootstrap")
 		if err := build(ctx, d.o.Root, pkg, out[f.Name]); err != nil {
 			return nil, fmt.Errorf("%w of %s: %w", ErrBootstrap, f.Name, err)
 		}
 	}
 	return out, nil
+}
+
+// folder makes a function's folder in a temporary one that Close removes, unless it is there, and returns its path.
+func (d *Deployment) folder(name string) (string, error) {
+	if d.dir == "" {
+		var err error
+		if d.dir, err = os.MkdirTemp("", "tidemark-bootstraps-"); err != nil {
+			return "", err
+		}
+	}
+	path := filepath.Join(d.dir, name)
+	return path, os.MkdirAll(path, 0o750)
 }
 
 // function makes the host of a function.
@@ -297,20 +307,14 @@ func (d *Deployment) function(ctx context.Context, f *template.Function, binary 
 	case Container:
 		// The task root is the folder of the bootstrap, with the spec beside it: nothing else of this machine is in sight.
 		spec, err := os.ReadFile(d.o.Config)
+		if err == nil {
+			o.TaskRoot, err = d.folder(strings.ToLower(f.Name))
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(o.TaskRoot, containerSpec), spec, 0o600) //nolint:gosec // a folder that was made above
+		}
 		if err != nil {
-			return nil, err
-		}
-		if d.dir == "" {
-			if d.dir, err = os.MkdirTemp("", "tidemark-bootstraps-"); err != nil {
-				return nil, err
-			}
-		}
-		o.TaskRoot = filepath.Join(d.dir, strings.ToLower(f.Name))
-		if err := os.MkdirAll(o.TaskRoot, 0o750); err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(filepath.Join(o.TaskRoot, containerSpec), spec, 0o600); err != nil { //nolint:gosec // a folder that was made above
-			return nil, err
+			return nil, fmt.Errorf("task root of %s: %w", f.Name, err)
 		}
 		o.Container = &host.Container{}
 	case Served:
@@ -329,11 +333,11 @@ const containerSpec = "tidemark.yaml"
 // environment is the template's, but for how things are reached: that is this machine's business.
 func (d *Deployment) environment(f *template.Function) []string {
 	vars := maps.Clone(f.Environment)
-	for _, secret := range []string{
+	for _, name := range []string{
 		settings.EnvKafkaSecret, settings.EnvKafkaCA, settings.EnvRedisSecret, settings.EnvRedisUser, settings.EnvRedisCache, settings.EnvRedisService, settings.EnvRedisCA,
 		settings.EnvTraces,
 	} {
-		delete(vars, secret)
+		delete(vars, name)
 	}
 	vars[settings.EnvConfig] = d.o.Config
 	if d.o.Kind == Container {
