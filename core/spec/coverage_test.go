@@ -29,8 +29,8 @@ func TestTheBuilderCoversEveryPartOfAnApp(t *testing.T) {
 // covers wants, for each field of a struct, a method of the builder, or a reason in words.
 func covers(t *testing.T, of, builder reflect.Type, by map[string]string) {
 	t.Helper()
-	for i := range of.NumField() {
-		name := of.Field(i).Name
+	for f := range of.Fields() {
+		name := f.Name
 		says, ok := by[name]
 		if !ok {
 			t.Errorf("%s.%s: no method of %s is known to set it: add one, here too, or say why not", of, name, builder)

@@ -77,6 +77,7 @@ func (l *loader) app(root *value) *App {
 	for i, p := range l.pipelines(root) {
 		app.Pipelines = append(app.Pipelines, l.pipeline(app, i, p, processor))
 	}
+	l.sessionKeys(processor.kid("windows", "session"))
 	l.unusedAccuracy(app, processor.kid("aggregation", "relative_accuracy"))
 	app.defaults()
 	return app
@@ -334,13 +335,23 @@ func (l *loader) windowKeys(v *value, kind string) {
 			l.report(kid, "is required for a "+kind+" window", "", l.want(kid.field, ""))
 		}
 	}
-	if gap := v.kid("max_gap"); gap.set() && !v.kid("gap_field").set() && kindOf(kind) == window.KindSession {
-		l.report(gap, "is of records' own gaps, and there is no gap_field", gap.node.got(), "add gap_field: PATH, or remove it")
+	if kindOf(kind) == window.KindSession {
+		l.sessionKeys(v)
 	}
 	for _, name := range []string{"size", "slide", "step", "gap", "max", "gap_field", "max_gap", "offset", "allow_gaps", "allowed_lateness"} {
 		if kid := v.kid(name); kid.set() && !slices.Contains(need, name) && !slices.Contains(may, name) {
 			l.report(kid, "has no meaning for a "+kind+" window", kid.node.got(), "remove it")
 		}
+	}
+}
+
+// sessionKeys reports the keys of a session that have no effect without another one.
+func (l *loader) sessionKeys(v *value) {
+	if gap := v.kid("max_gap"); gap.set() && !v.kid("gap_field").set() {
+		l.report(gap, "is of records' own gaps, and there is no gap_field", gap.node.got(), "add gap_field: PATH, or remove it")
+	}
+	if offset := v.kid("offset"); offset.set() && offset.num != 0 && !v.kid("max").set() {
+		l.report(offset, "is of the grid that max cuts sessions on, and there is no max", offset.node.got(), "add max: 24h, or remove it")
 	}
 }
 

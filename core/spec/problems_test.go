@@ -162,6 +162,11 @@ func wrongWindows() []wrong {
 		at("gap that is no path", "{type: session, gap: 1m, gap_field: a..b}", ".gap_field", "a..b", "is not a path of a field", "names joined by dots"),
 		at("longest gap below the gap", "{type: session, gap: 1m, gap_field: g, max_gap: 1s}", ".max_gap", "1s", "must not be below gap", "gap is that of records without one"),
 		at("longest gap without a field", "{type: session, gap: 1m, max_gap: 1h}", ".max_gap", "1h", "is of records' own gaps", "gap_field"),
+		at("grid of sessions without a longest one", "{type: session, gap: 1m, offset: 5m}", ".offset", "5m", "is of the grid that max cuts sessions on", "add max: 24h"),
+		{
+			name: "longest gap without a field, for all", whole: true, line: 1, path: "processor.windows.session.max_gap", value: "1h", message: "is of records' own gaps", hint: "gap_field",
+			text: "processor: {windows: {session: {max_gap: 1h}}}\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out}}\n",
+		},
 		at("longest session of a tumbling window", "{size: 1m, max: 1h}", ".max", "1h", "has no meaning for a tumbling window", "remove it"),
 		at("slide of a tumbling window", "{size: 1m, slide: 1s}", ".slide", "1s", "has no meaning for a tumbling window", "remove it"),
 		at("unknown type", "{type: hopping, size: 1m}", ".type", "hopping", "must be tumbling, sliding, session, cumulate or global", "did you mean sliding?"),

@@ -53,7 +53,7 @@ func TestTheSchemaRefusesWhatOneKeySays(t *testing.T) {
 	}
 	left = append(left,
 		"step of a sliding window", "slide of a cumulate window", "cumulate window without size", "step above the size", "size of a session", "gap field of a sliding window",
-		"holes of a tumbling window", "size below a millisecond", "final panes and early ones by time", "size of a global window",
+		"holes of a tumbling window", "size below a millisecond", "final panes and early ones by time", "grid of sessions without a longest one", "longest gap without a field, for all", "size of a global window",
 	)
 	var refused int
 	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {
