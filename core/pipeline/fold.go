@@ -124,7 +124,8 @@ func (f *Folder) Add(rec *event.Record) error {
 		return nil // a repeated offset inside a batch
 	}
 	rej := f.read(rec)
-	if rej.reason != "" {
+	switch {
+	case rej.reason != "":
 		switch f.p.outcome() {
 		case outcomeBlock:
 			return fmt.Errorf("offset %d: %s: %s: %w", rec.Offset, rej.reason, rej.detail, ErrBlocked)
@@ -134,7 +135,10 @@ func (f *Folder) Add(rec *event.Record) error {
 			f.out.Counts.Dead++
 			f.outbox = append(f.outbox, OutboxEntry{Offset: rec.Offset, Reason: rej.reason, Time: event.MinTime, Fence: event.MinTime, Detail: rej.detail})
 		}
-	} else {
+	case f.filtered:
+		f.out.Counts.Filtered++
+		f.out.MaxTime = max(f.out.MaxTime, f.time)
+	default:
 		f.place(rec.Offset)
 	}
 	f.out.Counts.In++

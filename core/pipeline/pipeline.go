@@ -28,17 +28,19 @@ type Pipeline struct {
 	group       string
 	id          string
 	fingerprint string
-	paths       []string // what Extract looks for: timestamp, keys, values, gaps, in this order
-	keyAt       int      // index in paths of the first key field
-	valueAt     int      // index in paths of the first value
-	gapAt       int      // index in paths of the first gap of a record's own
-	sessions    []int    // indexes of the session definitions
-	inputs      []bool   // for each value, whether its functions need more of it than a number
+	paths       []string   // of what is read: timestamp, keys, values, gaps, in this order; a key's may be an expression
+	labels      []string   // of the parts of the key
+	ops         *operators // nil: no where, no derived fields, no key expressions
+	keyAt       int        // index in paths of the first key field
+	valueAt     int        // index in paths of the first value
+	gapAt       int        // index in paths of the first gap of a record's own
+	sessions    []int      // indexes of the session definitions
+	inputs      []bool     // for each value, whether its functions need more of it than a number
 }
 
 // Compile checks a pipeline once more and prepares what the fold and the firing share.
 func Compile(s spec.Pipeline) (*Pipeline, error) {
-	p := &Pipeline{Pipeline: s, CompactAfter: DefaultCompactAfter, fingerprint: s.Fingerprint()}
+	p := &Pipeline{Pipeline: s, CompactAfter: DefaultCompactAfter, fingerprint: s.Fingerprint(), labels: s.Key.Labels()}
 	p.group = s.Group()
 	p.id = IDOf(p.group)
 	if s.Timestamp.Field != "" {
@@ -77,7 +79,10 @@ func Compile(s spec.Pipeline) (*Pipeline, error) {
 	if len(s.Windows) == 0 {
 		return nil, fmt.Errorf("pipeline %s: no window", s.Name)
 	}
-	if _, err := event.NewExtractor(p.paths); err != nil {
+	if p.ops, err = compileOperators(p); err != nil {
+		return nil, fmt.Errorf("pipeline %s: %w", s.Name, err)
+	}
+	if _, err := event.NewExtractor(p.extracted()); err != nil {
 		return nil, fmt.Errorf("pipeline %s: %w", s.Name, err)
 	}
 	return p, nil

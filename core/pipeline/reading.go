@@ -15,8 +15,10 @@ type Reading struct {
 	Key    []byte            // grouping key
 	Values []aggregate.Input // in the order of the pipeline's values, without positions; with a text only where functions need it
 	Has    []bool            // whether the record has each of them
-	Reason event.Reason
-	Detail string // about Reason, at most 200 bytes
+	// Filtered is true for a record that does not count: it has a Time, event.MinTime if that cannot be read, and nothing else.
+	Filtered bool
+	Reason   event.Reason
+	Detail   string // about Reason, at most 200 bytes
 }
 
 // NewReader returns a reader of the pipeline's records.
@@ -27,6 +29,9 @@ func (p *Pipeline) NewReader() *Reader { return &Reader{newReader(p)} }
 func (r *Reader) Read(rec *event.Record) Reading {
 	if rej := r.r.read(rec); rej.reason != "" {
 		return Reading{Reason: rej.reason, Detail: rej.detail}
+	}
+	if r.r.filtered {
+		return Reading{Time: r.r.time, Filtered: true}
 	}
 	return Reading{Time: r.r.time, Key: r.r.key, Values: r.r.inputs, Has: r.r.has}
 }

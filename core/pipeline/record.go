@@ -30,21 +30,26 @@ func reject(reason event.Reason, detail string) rejection {
 type reader struct {
 	p         *Pipeline
 	extractor *event.Extractor
-	fields    []event.Field
+	fields    []event.Field // in the order of the pipeline's paths
+	operating *operating    // nil: the pipeline has no operators
 
-	time   event.Time
-	key    []byte
-	inputs []aggregate.Input // the values; their positions are set where the record is placed
-	has    []bool
-	gaps   []event.Span // of each window definition with a gap field
+	filtered bool // the record does not count; time is event.MinTime if it cannot be read
+	time     event.Time
+	key      []byte
+	inputs   []aggregate.Input // the values; their positions are set where the record is placed
+	has      []bool
+	gaps     []event.Span // of each window definition with a gap field
 }
 
 func newReader(p *Pipeline) reader {
-	x, err := event.NewExtractor(p.paths)
+	x, err := event.NewExtractor(p.extracted())
 	if err != nil {
 		panic(fmt.Sprintf("pipeline %s: paths were valid when it was compiled: %v", p.Name, err))
 	}
 	r := reader{p: p, extractor: x, inputs: make([]aggregate.Input, len(p.Values)), has: make([]bool, len(p.Values))}
+	if p.ops != nil {
+		r.operating = p.ops.newOperating(len(p.paths))
+	}
 	for i := range r.inputs {
 		r.inputs[i].Kind = aggregate.InputNumber // where no text is needed, only the number is set anew
 	}
@@ -53,13 +58,14 @@ func newReader(p *Pipeline) reader {
 
 // read fills r from a record, or says why the record cannot be processed.
 func (r *reader) read(rec *event.Record) rejection {
-	if len(r.p.paths) > 0 {
-		if rec.Value == nil {
-			return reject(event.ReasonDecode, "the record's value is null")
+	if r.operating != nil {
+		if rej := r.operate(rec); r.filtered || rej.reason != "" {
+			return rej
 		}
-		var err error
-		if r.fields, err = r.extractor.Extract(rec.Value, r.fields[:0]); err != nil {
-			return reject(event.ReasonDecode, err.Error())
+	} else if len(r.p.paths) > 0 {
+		var rej rejection
+		if r.fields, rej = r.extract(rec, r.fields); rej.reason != "" {
+			return rej
 		}
 	}
 	if rej := r.readTime(rec); rej.reason != "" {
@@ -72,6 +78,18 @@ func (r *reader) read(rec *event.Record) rejection {
 		return rej
 	}
 	return r.readGaps()
+}
+
+// extract reads the fields of a record into dst, which it returns.
+func (r *reader) extract(rec *event.Record, dst []event.Field) ([]event.Field, rejection) {
+	if rec.Value == nil {
+		return dst, reject(event.ReasonDecode, "the record's value is null")
+	}
+	dst, err := r.extractor.Extract(rec.Value, dst[:0])
+	if err != nil {
+		return dst, reject(event.ReasonDecode, err.Error())
+	}
+	return dst, rejection{}
 }
 
 func (r *reader) readTime(rec *event.Record) rejection {
@@ -113,7 +131,7 @@ func (r *reader) readKey(rec *event.Record) rejection {
 		if len(fields) > 0 {
 			fields = fields[r.p.keyAt:r.p.valueAt]
 		}
-		if r.key, bad = event.AppendKey(r.key, k.Fields, fields); bad >= 0 {
+		if r.key, bad = event.AppendKey(r.key, r.p.labels, fields); bad >= 0 {
 			return reject(event.ReasonKeyMissing, "field "+k.Fields[bad]+" is missing, null, an object or an array")
 		}
 	}

@@ -120,8 +120,8 @@ func (p *Pipeline) appendKey(dst []byte, key string) []byte {
 		return append(dst, `","key_encoding":"hex","key_fields":{}`...)
 	}
 	dst = append(event.AppendJSONString(dst, []byte(key)), `,"key_fields":{`...)
-	if len(p.Key.Fields) > 0 {
-		fields, err := event.SplitKey(p.Key.Fields, []byte(key))
+	if len(p.labels) > 0 {
+		fields, err := event.SplitKey(p.labels, []byte(key))
 		if err == nil {
 			for i, kv := range fields {
 				if i > 0 {

@@ -103,19 +103,8 @@ func (a *audit) pipeline(p *Pipeline, at string) {
 	a.windows(p, at)
 	a.trigger(p, at)
 	a.aggregates(p, at)
-	paths := slices.Clone(p.Key.Fields)
-	for _, v := range p.Values {
-		paths = append(paths, v.Path)
-	}
-	if p.Timestamp.Field != "" {
-		paths = append(paths, p.Timestamp.Field)
-	}
-	for i := range p.Windows {
-		if path := p.Windows[i].GapField; path != "" {
-			paths = append(paths, path)
-		}
-	}
-	if _, err := event.NewExtractor(paths); err != nil && len(p.Windows) > 0 {
+	a.operators(p, at)
+	if _, err := event.NewExtractor(p.inputs()); err != nil && len(p.Windows) > 0 {
 		a.report(at, "fields that cannot be read: "+err.Error(), "", "names joined by dots, such as attributes.tokens")
 	}
 }

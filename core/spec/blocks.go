@@ -39,10 +39,11 @@ func (c *checker) length(v *value, what string) {
 	b, n := v.field.bounds, int64(len(v.items))
 	switch {
 	case b == nil:
+	case n < b.min && v.bad: // what is wrong with its elements is said
 	case n < b.min:
 		c.report(v, "must have at least "+count(b.min, what), "", c.want(v.field, "leave the key out for its default"))
 	case n > b.max:
-		c.report(v, "must have at most "+count(b.max, what), strconv.FormatInt(n, 10), "")
+		c.report(v, "must have at most "+count(b.max, what), strconv.FormatInt(n, 10), c.want(v.field, ""))
 		v.items = v.items[:b.max] // bounds what is made of it: values times functions times pipelines
 		v.names = v.names[:min(len(v.names), len(v.items))]
 	}

@@ -256,7 +256,31 @@ func (p *PipelineBuilder) Topics(topics ...string) *PipelineBuilder {
 	return p
 }
 
-// Key groups records by fields, as dotted paths. Without it they are grouped by the record's own key.
+// Where says which records count, as an expression: metric == "latency_ms".
+func (p *PipelineBuilder) Where(expression string) *PipelineBuilder {
+	p.Pipeline.Where = expression
+	return p
+}
+
+// Derive adds a field that is computed from others, as an expression: tokens * 0.002. What is said of the pipeline by a path, and
+// expressions derived later, can use its name.
+func (p *PipelineBuilder) Derive(name, expression string) *PipelineBuilder {
+	p.Pipeline.Map = append(p.Pipeline.Map, Derived{name, expression})
+	return p
+}
+
+// KeyAs adds a field or an expression to what records are grouped by, under a name of its own.
+func (p *PipelineBuilder) KeyAs(name, field string) *PipelineBuilder {
+	k := &p.Pipeline.Key
+	names := make([]string, len(k.Fields)+1)
+	copy(names, k.Names)
+	names[len(k.Fields)] = name
+	k.Names, k.Fields = names, append(k.Fields, field)
+	p.keyed = true
+	return p
+}
+
+// Key groups records by fields, as dotted paths, or by expressions. Without it they are grouped by the record's own key.
 func (p *PipelineBuilder) Key(fields ...string) *PipelineBuilder {
 	p.Pipeline.Key, p.keyed = Key{Fields: fields}, true
 	return p
@@ -392,6 +416,7 @@ func (p *PipelineBuilder) complete(app *App, template Pipeline) Pipeline {
 		out.Topics = app.Consumer.Topics
 	}
 	out.Topics, out.Key.Fields = slices.Clone(out.Topics), slices.Clone(out.Key.Fields)
+	out.Key.Names, out.Map = slices.Clone(out.Key.Names), slices.Clone(out.Map)
 	if !p.timed && out.Timestamp == (Timestamp{}) {
 		out.Timestamp = template.Timestamp
 	}

@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +149,12 @@ func TestBuildReportsAllProblemsOfAPartThatIsThere(t *testing.T) {
 	}),
 		"is not an aggregate function, got avg (did you mean average?)", "is given twice, got sum", "is not a value of this pipeline, got b")
 	f("values", pipeline(func(p *spec.PipelineBuilder) { minute(p); p.Value("a", "a").Value("a", "b").Value("-", "x y") }),
-		"values.a: is given twice", "values.-: is not a name of a value", `not supported yet: expression "x y"`)
+		"values.a: is given twice", "values.-: is not a name of a value", `values.-: is an expression, and the name of a field is wanted, got "x y"`)
+	f("operators", pipeline(func(p *spec.PipelineBuilder) {
+		minute(p)
+		p.Where("tokens * 2").Derive("1st", "a").Derive("cost", "a +").Derive("cost", "b").KeyAs("a b", "model").KeyAs("m", "lowr(model)").Timestamp("cost.at", spec.UnitMillis)
+	}), "pipelines[0].where: is a number, not true or false", "map.1st: is not a name of a field", `map.cost: does not compile: ends too early (character 3), got "a +"`,
+		"map.cost: is given twice", `key[0]: is not a name of a value, got "a b"`, "key[1]: does not compile: lowr is not a function here (character 1)", "timestamp.field: looks for at in cost, which is derived")
 	f("watermark", pipeline(func(p *spec.PipelineBuilder) {
 		minute(p)
 		w := spec.PeriodicWatermark(-time.Second, 0)
@@ -164,6 +170,27 @@ func TestBuildReportsAllProblemsOfAPartThatIsThere(t *testing.T) {
 		"errors.policy: must be retry, skip", "errors.max_retries", "errors.initial_retry_delay: must be at most max_retry_delay", "pipelines[0].policy")
 	f("state", complete().State(spec.State{Backend: "disk"}).Pipeline("p", minute), "state.backend", "state.path", "state.compression")
 	f("shards", pipeline(func(p *spec.PipelineBuilder) { minute(p); p.Pipeline.Shards = 2 }), "not supported yet: fire.shards")
+}
+
+func TestBuildOfOperators(t *testing.T) {
+	app, err := complete().Pipeline("p", func(p *spec.PipelineBuilder) {
+		minute(p)
+		p.Where(`metric == "tokens"`).Derive("model", "lower(model)").Derive("cost", "tokens * 0.002").Key("service", "model").KeyAs("big", "tokens > 1000").Value("cost", "cost")
+	}).Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := app.Pipelines[0]
+	want := spec.Key{Fields: []string{"service", "model", "tokens > 1000"}, Names: []string{"", "", "big"}}
+	if diff := cmp.Diff(want, p.Key); diff != "" || !slices.Equal(p.Key.Labels(), []string{"service", "model", "big"}) {
+		t.Errorf("labels %q, -want +got:\n%s", p.Key.Labels(), diff)
+	}
+	if diff := cmp.Diff([]spec.Derived{{Name: "model", Expression: "lower(model)"}, {Name: "cost", Expression: "tokens * 0.002"}}, p.Map); diff != "" || p.Where != `metric == "tokens"` {
+		t.Errorf("where %q, -want +got:\n%s", p.Where, diff)
+	}
+	if got := append(p.Origins("cost"), p.Origins("tokens > 1000")...); !slices.Equal(got, []string{"tokens", "tokens"}) {
+		t.Errorf("origins %q", got)
+	}
 }
 
 func TestBuildLeavesTheBuilderAsItIs(t *testing.T) {

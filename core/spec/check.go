@@ -190,6 +190,14 @@ func (c *checker) readString(v *value) {
 		v.str = meant
 		return
 	}
+	if n.kind == nodeMap && f.alt != nil {
+		v.field = f.alt
+		c.readMap(v)
+		for i, item := range v.items {
+			v.str += v.names[i] + ": " + item.str // to tell elements of a list apart
+		}
+		return
+	}
 	if n.kind != nodeString {
 		hint := c.want(f, "")
 		if len(f.enum) > 0 && n.kind != nodeList && n.kind != nodeMap {
@@ -215,12 +223,7 @@ func (c *checker) readString(v *value) {
 			c.report(v, "must be "+oneOf(f.enum), n.got(), meant(n.text, f.enum))
 		}
 	default:
-		message, hint := f.format.check(n.text)
-		switch {
-		case message == "":
-		case f.format == formatPath && isExpression(n.text):
-			c.later(v, "expression "+shown(n.text), hint)
-		default:
+		if message, hint := f.format.check(n.text); message != "" {
 			c.report(v, message, n.got(), hint)
 		}
 	}

@@ -30,7 +30,7 @@ type field struct {
 	elem    *field  // lists and maps: what they hold
 	keys    format  // maps: what their keys look like
 	fields  []field // blocks
-	alt     *field  // another shape: taken when the value is a list and kind is not kindList
+	alt     *field  // another shape: taken when the value is a list (of a map), or a mapping (of a string)
 	shared  bool    // blocks: in more than one place of the language; the schema defines it once
 	status  status
 	reason  string // statusRefused: why, and where it applies

@@ -209,13 +209,7 @@ func pipelineFields() []field {
 			absent: "kafka.consumer.topics", example: `["performance-metrics"]`, doc: "The source topics.",
 		},
 		timestampField(),
-		{
-			name: "key", kind: kindList, unique: true, bounds: between(0, 16), elem: &field{kind: kindString, format: formatPath},
-			absent: "the record's own key", example: `["service", "model"]`,
-			doc: "Fields that records are grouped by, as dotted paths. []: one global group.",
-		},
-		{name: "where", kind: kindAny, status: statusLater, doc: "Which records count, as an expression over the record."},
-		{name: "map", kind: kindAny, status: statusLater, doc: "Derived fields, as expressions over the record."},
+		keyField(), whereField(), mapField(),
 		{
 			name: "values", kind: kindMap, keys: formatValueName, bounds: between(0, 64), elem: &field{kind: kindString, format: formatPath},
 			absent: "value, taken from the field value", example: `{"latency": "value", "tokens": "attributes.tokens"}`,

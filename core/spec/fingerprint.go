@@ -37,7 +37,7 @@ func (p *Pipeline) canonical() []byte {
 	default:
 		dst = appendStrings(append(dst, "key fields"...), p.Key.Fields)
 	}
-	dst = append(dst, "where \"\"\nmap 0\n"...)
+	dst = p.appendOperators(dst)
 	dst = appendInt(append(dst, "values"...), int64(len(p.Values)))
 	for _, v := range p.Values {
 		dst = appendString(appendString(dst, v.Name), v.Path)

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/llm-auto-optimizer/tidemark/core/expression"
 )
 
 // format is what a string must look like.
@@ -19,6 +21,10 @@ const (
 	formatGroup                    // a consumer group
 	formatServers                  // HOST:PORT, separated by commas
 	formatPath                     // a field of a record: names joined by dots
+	formatKey                      // a path, or an expression
+	formatWhere                    // an expression that is true or false
+	formatDerived                  // an expression that is a string, a number, true or false
+	formatFieldName                // a derived field: a name that expressions can use
 	formatFunction                 // an aggregate function; audit knows which there are
 )
 
@@ -54,6 +60,17 @@ func (f format) check(s string) (message, hint string) {
 		return checkServers(s)
 	case formatPath:
 		return checkPath(s)
+	case formatKey:
+		if isExpression(s) {
+			return checkExpression(s, expression.Scalar)
+		}
+		return checkPath(s)
+	case formatWhere:
+		return checkExpression(s, expression.Bool)
+	case formatDerived:
+		return checkExpression(s, expression.Scalar)
+	case formatFieldName:
+		return checkFieldName(s)
 	case formatFunction:
 	}
 	return "", ""
@@ -106,15 +123,14 @@ func checkServers(s string) (message, hint string) {
 	return "", ""
 }
 
-// checkPath accepts names joined by dots. Anything that would be an operation of an expression is said to be one, since
-// expressions are part of the language.
+// checkPath accepts names joined by dots. Anything that would be an operation of an expression is said to be one.
 func checkPath(s string) (message, hint string) {
 	const want = "names joined by dots, such as attributes.tokens"
 	switch {
 	case s == "", len(s) > 256, !utf8.ValidString(s):
 		return "is not a path of a field", want + ", at most 256 bytes"
 	case isExpression(s):
-		return "expression", want
+		return "is an expression, and the name of a field is wanted", "derive it: map: {name: EXPRESSION}, and write the name here"
 	}
 	for name := range strings.SplitSeq(s, ".") {
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {

@@ -63,7 +63,15 @@ pipelines:
     windows: [{name: w, type: sliding, size: 1m, slide: 90s, offset: -1s, allow_gaps: true}]
 `
 	var b strings.Builder
-	for _, text := range []string{string(user), Example(), rest} {
+	operators := `
+kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}
+pipelines:
+  - where: metric == "latency_ms"
+    map: {model: lower(model), cost: tokens * 0.002}
+    key: [service, {m: model}, "floor(tokens / 100)"]
+    values: {cost: cost}
+`
+	for _, text := range []string{string(user), Example(), rest, operators} {
 		p := pipelineOf(t, text)
 		b.Write(p.canonical())
 		b.WriteString(p.Group() + "\n\n")
@@ -88,6 +96,9 @@ func TestFingerprintCoversWhatChangesResultsAndNothingElse(t *testing.T) {
 	f("key", true, func(p *Pipeline) { p.Key.Fields = []string{"model", "service"} })
 	f("record key", true, func(p *Pipeline) { p.Key = Key{RecordKey: true} })
 	f("global key", true, func(p *Pipeline) { p.Key = Key{} })
+	f("key name", true, func(p *Pipeline) { p.Key.Names = []string{"", "m"} })
+	f("where", true, func(p *Pipeline) { p.Where = "a" })
+	f("derived field", true, func(p *Pipeline) { p.Map = []Derived{{"a", "b"}} })
 	f("value name", true, func(p *Pipeline) { p.Values[0].Name = "l" })
 	f("value path", true, func(p *Pipeline) { p.Values[0].Path = "v" })
 	f("window name", true, func(p *Pipeline) { p.Windows[0].Name = "minute" })

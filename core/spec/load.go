@@ -165,9 +165,7 @@ func (l *loader) pipeline(app *App, i int, v, processor *value) Pipeline {
 	l.written[at+".shards"] = v.kid("fire", "shards")
 	l.topics(&p, at, v, processor)
 	p.Timestamp = l.timestamp(at, v.kid("timestamp"))
-	key := v.kid("key")
-	p.Key = Key{RecordKey: !key.set(), Fields: key.strs()}
-	l.written[at+".key"] = key
+	l.operators(&p, at, v)
 	l.values(&p, at, v.kid("values"))
 	l.aggregates(&p, at, v, processor)
 	p.Sketch = l.sketch(v.kid("aggregation"), processor.kid("aggregation"))
@@ -224,6 +222,7 @@ func (l *loader) values(p *Pipeline, at string, v *value) {
 	}
 	for i, item := range v.items {
 		p.Values = append(p.Values, Value{v.names[i], item.str})
+		l.written[at+".values."+v.names[i]] = item
 	}
 	sortValues(p.Values)
 }

@@ -293,9 +293,9 @@ func TestProblemsAreErrInvalidOrErrNotSupported(t *testing.T) {
 	if !errors.Is(err, spec.ErrInvalid) || errors.Is(err, spec.ErrNotSupported) {
 		t.Errorf("unknown key: got %v", err)
 	}
-	_, err = spec.Load([]byte(least+"pipelines: [{where: a > b}]\n"), "")
+	_, err = spec.Load([]byte(least+"pipelines: [{fire: {shards: 2}}]\n"), "")
 	if !errors.Is(err, spec.ErrNotSupported) || errors.Is(err, spec.ErrInvalid) {
-		t.Errorf("where: got %v", err)
+		t.Errorf("shards: got %v", err)
 	}
 	var p *spec.Problem
 	if !errors.As(err, &p) || p.Line != 6 {

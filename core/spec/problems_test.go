@@ -28,7 +28,7 @@ func inPipeline(lines ...string) string {
 }
 
 func wrongSpecs() []wrong {
-	return slices.Concat(wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongAggregation(), notBuilt())
+	return slices.Concat(wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongAggregation(), wrongOperators(), notBuilt())
 }
 
 func TestProblemsSayWhereWhatAndWhatWouldBeRight(t *testing.T) {
@@ -323,6 +323,57 @@ func wrongAggregation() []wrong {
 	}
 }
 
+func wrongOperators() []wrong {
+	at := func(name, line, path, value, message, hint string) wrong {
+		return wrong{name: name, text: inPipeline(line), line: 8, path: "pipelines[0]." + path, value: value, message: message, hint: hint}
+	}
+	whole := func(w wrong, line string) wrong {
+		w.line, w.text = 9, inPipeline(strings.Split(line, "\n")...)
+		return w
+	}
+	return []wrong{
+		at("where that is no text", "where: true", "where", "true", "must be a string", `written "true"`),
+		at("where of nothing", `where: " "`, "where", `" "`, "is empty", `metric == "latency_ms"`),
+		at("where that ends too early", "where: tokens >", "where", `"tokens >"`, "does not compile: ends too early (character 8)", `metric == "latency_ms"`),
+		at("where with one equals sign", "where: metric = 3", "where", `"metric = 3"`, `unexpected token Operator("=") (character 8)`, "== compares"),
+		at("where of SQL", "where: tokens IS NULL", "where", `"tokens IS NULL"`, "(character 8)", "a missing field is nil"),
+		at("where with AND", "where: a > 1 AND b > 1", "where", `"a > 1 AND b > 1"`, "(character 7)", "lower case"),
+		at("where that is a number", "where: tokens * 2", "where", `"tokens * 2"`, "is a number, not true or false", "metric =="),
+		at("where that is text", "where: lower(metric)", "where", "\"lower(metric)\"", "is a string, not true or false", "metric =="),
+		at("types that do not go together", `where: tokens > 1 + "a"`, "where", `"tokens > 1 + \"a\""`, "invalid operation: + (mismatched types number and string) (character 12)", "metric =="),
+		at("unknown function", "where: lowr(model) == model", "where", `"lowr(model) == model"`, "lowr is not a function here (character 1)", "lower"),
+		at("function with too much", "where: len(a, b) > 1", "where", `"len(a, b) > 1"`, "does not compile", "metric =="),
+		at("clock", "where: ts > now()", "where", `"ts > now()"`, "now is not a function here: results would not survive a replay (character 6)", "event time is a field"),
+		at("date", `where: date(at) > date("2025-01-01")`, "where", `"date(at) > date(\"2025-01-01\")"`, "date is not a function here: results would not survive a replay", "event time is a field"),
+		at("call of a field", "where: model.lower() == 1", "where", `"model.lower() == 1"`, "model.lower is not a function here", "functions are"),
+		at("variable", "where: let a = tokens; a > 1", "where", `"let a = tokens; a > 1"`, "declares a variable", "map"),
+		at("range", "where: status in 200..299", "where", `"status in 200..299"`, "is a range, which has no bound", "status >= 200"),
+		at("comment of YAML", "where: any(a, # > 1)", "where", `"any(a,"`, "ends too early (character 6)", "is written in quotes"),
+		at("loop in a loop", "where: 'any(a, any(b, # > 1))'", "where", `"any(a, any(b, # > 1))"`, "is a loop inside of a loop", "derive"),
+		at("text without a bound", `where: repeat(model, 1000000) != ""`, "where", `"repeat(model, 1000000) != \"\""`, "repeat is not a function here: its memory has no bound", "functions are"),
+		at("regular expression of a field", "where: model matches pattern", "where", `"model matches pattern"`, "is a regular expression that is not known before", "matches"),
+		at("regular expression that is none", `where: model matches "gpt-("`, "where", `"model matches \"gpt-(\""`, "error parsing regexp: missing closing )", "metric =="),
+		at("whole record", "where: len($env) > 3", "where", `"len($env) > 3"`, "names the whole record (character 5)", "$env"),
+		at("name with a dot", `where: attributes["a.b"] == 1`, "where", `"attributes[\"a.b\"] == 1"`, `names the field "a.b"`, "dots"),
+		at("map that is a list", "map: [cost]", "map", "a list", "must be a mapping", "cost_cents"),
+		at("derived field that is no text", "map: {two: 2}", "map.two", "2", "must be a string", `"2"`),
+		at("derived field with a bad name", "map: {cost-cents: tokens * 2}", "map.cost-cents", "cost-cents", "is not a name of a field", "letters, digits and _"),
+		at("derived field named as a word", "map: {not: a}", "map.not", "not", "is a word of the language", "another name"),
+		at("derived field twice", "map: {a: x, a: y}", "map.a", "", "is given twice, first on line 8", "remove one"),
+		at("derived list", "map: {big: 'filter(items, # > 3)'}", "map.big", `"filter(items, # > 3)"`, "is a list, not a string, a number, true or false", "tokens * 0.002"),
+		at("derived nothing", "map: {none: nil}", "map.none", "nil", "is nil, not", "tokens * 0.002"),
+		whole(at("field of a derived field", "", "values.c", "cost.cents", "looks for cents in cost, which is derived", "otherwise"), "map: {cost: tokens * 2}\nvalues: {c: cost.cents}"),
+		whole(at("expression below a derived field", "", "where", "cost.cents", "looks for cents in cost", "otherwise"), "map: {cost: tokens * 2}\nwhere: cost.cents > 2"),
+		at("expression as a value", "values: {cost: tokens * 0.002}", "values.cost", `"tokens * 0.002"`, "is an expression, and the name of a field is wanted", "map: {name: EXPRESSION}"),
+		at("expression as event time", "timestamp: {field: ts * 1000}", "timestamp.field", `"ts * 1000"`, "is an expression", "map: {name: EXPRESSION}"),
+		at("unknown function in a key", "key: [service, lowr(model)]", "key[1]", `"lowr(model)"`, "lowr is not a function here (character 1)", "lower"),
+		at("two names in one part of a key", "key: [{a: x, b: y}]", "key[0]", "2", "must have at most 1 key", "lower(model)"),
+		at("two parts of a key of one name", "key: [{m: model}, {m: lower(model)}]", "key[1]", "m", "is the name of two parts of the key", "name each part"),
+		at("bad name of a part of a key", "key: [{'a b': model}]", "key[0].a b", `"a b"`, "is not a name of a value", "letters, digits"),
+		at("key in a key", "key: [[service]]", "key[0]", "a list", "must be a string", "lower(model)"),
+	}
+}
+
 func notBuilt() []wrong {
 	at := func(line, path, key string) wrong {
 		return wrong{
@@ -332,11 +383,7 @@ func notBuilt() []wrong {
 	}
 	hinted := func(w wrong, hint string) wrong { w.hint = hint; return w }
 	return []wrong{
-		at(`where: metric == "latency_ms"`, "where", "where"),
-		at("map: {cost: tokens * 2}", "map", "map"),
 		hinted(at("windows: [{type: calendar}]", "windows[0].type", "type: calendar"), "tumbling"),
-		hinted(at("key: [lower(model)]", "key[0]", `expression "lower(model)"`), "dots"),
-		hinted(at("values: {cost: tokens * 0.002}", "values.cost", `expression "tokens * 0.002"`), "dots"),
 		func() wrong {
 			w := at("fire: {shards: 4}", "fire.shards", "fire.shards")
 			w.value, w.hint = "4", "leave it out"

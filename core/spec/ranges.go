@@ -65,6 +65,7 @@ func (a *audit) pipelineRanges(p *Pipeline, at string, table *field, app string)
 	} else if len(p.Key.Fields) > 0 {
 		a.report(at+".key", "is both the record's own key and fields", strings.Join(p.Key.Fields, ", "), "one of them")
 	}
+	a.operatorRanges(p, at, table)
 	if t := p.Timestamp; t.Field != "" {
 		a.text(at+".timestamp.field", table.at("timestamp", "field"), t.Field)
 		a.text(at+".timestamp.unit", table.at("timestamp", "unit"), string(t.Unit))
@@ -121,12 +122,7 @@ func (a *audit) text(part string, f *field, s string) {
 		}
 		return
 	}
-	message, hint := f.format.check(s)
-	switch {
-	case message == "":
-	case f.format == formatPath && isExpression(s):
-		a.later(part, "expression "+shown(s), "")
-	default:
+	if message, hint := f.format.check(s); message != "" {
 		a.report(part, message, shown(s), hint)
 	}
 }

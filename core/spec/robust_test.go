@@ -24,7 +24,7 @@ processor:
   kafka: {producer: {acks: 0}}
 pipelines:
   - name: p
-    where: x > 1
+    where: x >
     windows: [{type: session}, {type: tumbling, size: 5}]
     aggregates: {value: [avg]}
 `), "f.yaml")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
+	"github.com/llm-auto-optimizer/tidemark/core/expression"
 )
 
 // schemaID names the schema, for editors.
@@ -52,6 +53,12 @@ func schemaOf(f *field, g *aggregate.Registry) map[string]any {
 	}
 	switch f.kind {
 	case kindString:
+		if f.alt != nil {
+			text := map[string]any{"type": "string"}
+			stringSchema(text, f, g)
+			s["oneOf"] = []any{text, schemaOf(f.alt, g)}
+			break
+		}
 		s["type"] = "string"
 		stringSchema(s, f, g)
 	case kindInt, kindNumber:
@@ -230,6 +237,10 @@ func (f format) schema() map[string]any {
 		return map[string]any{"pattern": `^[^,:/]+:[0-9]{1,5}(,[^,:/]+:[0-9]{1,5})*$`}
 	case formatPath:
 		return map[string]any{"minLength": 1, "maxLength": 256}
+	case formatKey, formatWhere, formatDerived:
+		return map[string]any{"minLength": 1, "maxLength": expression.MaxSourceBytes}
+	case formatFieldName:
+		return map[string]any{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}
 	case formatFunction:
 	}
 	return nil

@@ -109,7 +109,26 @@ type Timestamp struct {
 // Key says what records are grouped by.
 type Key struct {
 	RecordKey bool     // the record's own key
-	Fields    []string // dotted paths; empty and not RecordKey: one global group
+	Fields    []string // dotted paths or expressions; empty and not RecordKey: one global group
+	Names     []string // what Fields are called in the grouping key, "" for the text of the field; nil: none has a name of its own
+}
+
+// Labels returns what the parts of the grouping key are called, in the order of Fields.
+func (k Key) Labels() []string {
+	labels := slices.Clone(k.Fields)
+	for i, name := range k.Names {
+		if name != "" && i < len(labels) {
+			labels[i] = name
+		}
+	}
+	return labels
+}
+
+// Derived is a field that is computed from others, under a name that the timestamp, key, values and where, and those derived after
+// it, can use. It is computed only where one of them does.
+type Derived struct {
+	Name       string
+	Expression string
 }
 
 // Value names what is taken from each record: a number, or where all of its functions take them a string or a boolean.
@@ -172,6 +191,8 @@ type Pipeline struct {
 	Name            string
 	Topics          []string
 	Timestamp       Timestamp
+	Where           string    // an expression: records for which it is false do not count; empty: all do
+	Map             []Derived // in the order in which they are derived
 	Key             Key
 	Values          []Value // empty: count counts records
 	Windows         []window.Definition

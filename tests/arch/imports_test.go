@@ -13,7 +13,7 @@ import (
 var layers = [][]string{
 	{"core/jsonscan", "core/faults"},
 	{"core/event"},
-	{"core/window", "core/aggregate", "core/watermark", "core/delta"},
+	{"core/window", "core/aggregate", "core/watermark", "core/delta", "core/expression"},
 	{"core/spec"},
 	{"core/pipeline"},
 	{"core/aggregate/aggregatetest"},
@@ -121,6 +121,17 @@ var coreMayNot = []string{
 // coreModules are the only modules the core may use: each computes, none opens anything by itself.
 var coreModules = []string{
 	"github.com/caio/go-tdigest/v4", "github.com/cespare/xxhash/v2", "github.com/expr-lang/expr", "github.com/goccy/go-yaml",
+}
+
+// Expressions are compiled and evaluated in one place, which rewrites them first: elsewhere they would have no bounds.
+func TestExpressionsHaveOneHome(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, imported := range s.imports(t) {
+			if under(imported, "github.com/expr-lang/expr/...") && s.dir != "core/expression" {
+				t.Errorf("%s imports %s: core/expression compiles and evaluates", s.name, imported)
+			}
+		}
+	}
 }
 
 // under reports whether the import path is name or, where name ends in /..., below it.

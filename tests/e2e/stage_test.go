@@ -103,7 +103,9 @@ pipelines:
   - name: p
     topics: [events]
     timestamp: {field: ts, unit: ms}
-    values: {value: value}
+    where: not (noise ?? false)
+    map: {half: twice / 2}
+    values: {value: half}
     windows: [{name: w, type: tumbling, size: 1s}]
     aggregates: {value: [count, sum, average, min, max, variance, stddev, p50, p95, p99, first, last, distinct]}
 `), "properties.yaml")
@@ -125,8 +127,9 @@ type stage struct {
 
 	events []oracle.Event
 	atOnce *committed // what of the ledger is committed, in a log without transactions; nil: all that is there
-	spoil  bool       // some records cannot be decoded
-	bad    []rig.Side // those
+	spoil  bool       // some records cannot be decoded, or have no result for an expression; others do not count
+	bad    []rig.Side // those that cannot be processed
+	noise  []place    // those that do not count
 }
 
 // triggered says when windows go out, and what they hold then.
@@ -197,7 +200,7 @@ func newTriggeredStage(r *rand.Rand, defs []window.Definition, w spec.Watermark,
 // add appends a record to a partition, sometimes behind a hole.
 func (s *stage) add(tp event.TopicPartition, e oracle.Event) error {
 	log := s.logs[tp]
-	rec := event.Record{Timestamp: s.Clock, Key: []byte(e.Key), Value: fmt.Appendf(nil, `{"ts":%d,"value":%d}`, int64(e.Time), int64(e.Value))}
+	rec := event.Record{Timestamp: s.Clock, Key: []byte(e.Key), Value: fmt.Appendf(nil, `{"ts":%d,"twice":%d}`, int64(e.Time), 2*int64(e.Value))}
 	if len(log) > 0 {
 		rec.Offset = log[len(log)-1].Offset + 1
 	}
@@ -205,10 +208,24 @@ func (s *stage) add(tp event.TopicPartition, e oracle.Event) error {
 		rec.Offset += 1 + s.r.Int64N(3)
 	}
 	e.TopicPartition, e.Offset = tp, rec.Offset
-	if s.spoil && s.r.IntN(50) == 0 {
+	spoilt := func(reason event.Reason) {
+		s.bad = append(s.bad, rig.Side{Topic: tp.Topic, Partition: tp.Partition, Offset: rec.Offset, Reason: string(reason)})
+	}
+	n := 100
+	if s.spoil {
+		n = s.r.IntN(100)
+	}
+	switch {
+	case n < 2:
 		rec.Value = []byte(`{"ts":`)
-		s.bad = append(s.bad, rig.Side{Topic: tp.Topic, Partition: tp.Partition, Offset: rec.Offset, Reason: string(event.ReasonDecode)})
-	} else {
+		spoilt(event.ReasonDecode)
+	case n < 4:
+		rec.Value = fmt.Appendf(nil, `{"ts":%d,"twice":"many"}`, int64(e.Time))
+		spoilt(event.ReasonExpression)
+	case n < 12:
+		rec.Value = fmt.Appendf(nil, `{"ts":%d,"noise":true}`, int64(e.Time))
+		s.noise = append(s.noise, place{tp, rec.Offset})
+	default:
 		s.events = append(s.events, e)
 	}
 	s.logs[tp] = append(log, rec)
@@ -306,17 +323,21 @@ func (s *stage) verify(panes []oracle.Pane, late []oracle.Event) (problems []str
 		problems = append(problems, "the ledger does not balance: "+u)
 	}
 	if len(plans) > 0 {
-		in := int64(0)
-		newest := map[int32]int64{}
+		in, filtered := int64(0), int64(0)
+		newest := map[int32]oracle.PlanPartition{}
 		for _, p := range plans {
 			for _, q := range p.Partitions {
-				newest[q.Partition] = q.In
+				newest[q.Partition] = q
 			}
 		}
-		for _, n := range newest {
-			in += n
+		for _, q := range newest {
+			in += q.In
+			filtered += q.Filtered
 		}
-		if want := len(s.events) + len(s.bad); in != int64(want) {
+		if filtered != int64(len(s.noise)) {
+			problems = append(problems, fmt.Sprintf("the ledger has %d filtered records, but there were %d", filtered, len(s.noise)))
+		}
+		if want := len(s.events) + len(s.bad) + len(s.noise); in != int64(want) {
 			problems = append(problems, fmt.Sprintf("the ledger has %d records, but there were %d", in, want))
 		}
 	}

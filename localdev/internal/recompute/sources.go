@@ -243,7 +243,7 @@ func (g *judge) record(rec *event.Record) error {
 	}
 	reading := g.reader.Read(rec)
 	if rec.Offset < g.at.base { // read for what is open after a hand-over; its side records are the other pipeline's
-		if reading.Reason == "" {
+		if reading.Reason == "" && !reading.Filtered {
 			w := g.at.steps[0].from
 			return g.keep(rec.Offset, &reading, bounds{w, w, w})
 		}
@@ -259,7 +259,21 @@ func (g *judge) record(rec *event.Record) error {
 		g.failed(rec, &reading, ours)
 		return nil
 	}
+	if reading.Filtered {
+		g.filtered(rec, &reading, ours)
+		return nil
+	}
 	return g.processed(rec, &reading, ours)
+}
+
+// filtered is a record that does not count: it is in no topic, and its time moves the watermark.
+func (g *judge) filtered(rec *event.Record, reading *pipeline.Reading, got []side) {
+	g.largest = max(g.largest, reading.Time)
+	for i := range got {
+		if g.peersMean(rec, &got[i]) == 0 {
+			g.foreign(&got[i], "where is false for the record")
+		}
+	}
 }
 
 // failed is a record that cannot be processed: it is in the dead letter topic, once, unless the policy is to skip it.

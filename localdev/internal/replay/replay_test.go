@@ -78,6 +78,7 @@ func TestGoldens(t *testing.T) {
 		{name: "fire-lines", spec: "fire", batch: 0},
 		{name: "fire-lines-not-flushed", spec: "fire", batch: 0, noFlush: true, ledger: true},
 		{name: "offsets", spec: "offsets", batch: 2, ledger: true},
+		{name: "operators", spec: "operators", batch: 1, ledger: true},
 		{name: "bad", spec: "bad", input: "bad", batch: 500, ledger: true},
 		{name: "bad-skip", spec: "bad-skip", input: "bad", batch: 500, ledger: true},
 		{name: "bad-fail", spec: "bad-fail", input: "bad", batch: 500, ledger: true, want: replay.ErrNotApplied},

@@ -62,14 +62,10 @@ func New(app *spec.App, o Options) *Generator {
 			}
 			s := &g.sources[n]
 			for _, f := range p.Key.Fields {
-				if !slices.Contains(s.fields, f) {
-					s.fields = append(s.fields, f)
-				}
+				s.fields = union(s.fields, p.Origins(f))
 			}
 			for _, v := range p.Values {
-				if !slices.Contains(s.values, v.Path) {
-					s.values = append(s.values, v.Path)
-				}
+				s.values = union(s.values, p.Origins(v.Path))
 			}
 		}
 		for _, w := range p.Windows {
@@ -80,6 +76,16 @@ func New(app *spec.App, o Options) *Generator {
 		}
 	}
 	return g
+}
+
+// union appends what is not there yet.
+func union(dst, paths []string) []string {
+	for _, path := range paths {
+		if !slices.Contains(dst, path) {
+			dst = append(dst, path)
+		}
+	}
+	return dst
 }
 
 // longest is a bound of how long before its last window's end a record can be.
