@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -278,7 +279,10 @@ func (s *stage) unreachable() map[point]bool {
 			out[point{fire, kafkaServer, "Produce" + history, w}] = true
 			out[point{fire, kafkaServer, "Fetch" + history, w}] = true
 		}
-		// Refused offsets are read back where a session refused any.
+		// Refused offsets are read back where there are sessions, and one refused any.
+		if !slices.ContainsFunc(s.app.queries, func(q query) bool { return strings.Contains(q.windows, "type: session") }) {
+			out[point{ingest, redisServer, "Index", w}] = true
+		}
 		if !slices.ContainsFunc(s.app.queries, func(q query) bool { return q == strictSession }) {
 			out[point{ingest, redisServer, "Read", w}] = true
 		}

@@ -248,9 +248,6 @@ func (j *judgement) compare(w oracle.Pane, panes []pane) {
 	}
 }
 
-// timings are the order in which panes of a window go out.
-var timings = []string{"early", "on_time", "late"}
-
 // revisions checks that every pane is of a plan, in an order that can be, and has something to say. They are ascending.
 func (j *judgement) revisions(panes []pane) {
 	plans := map[int64]bool{}
@@ -280,6 +277,7 @@ func (j *judgement) revisions(panes []pane) {
 // follows checks a pane against the one before of its window; that is empty where there is none.
 func (j *judgement) follows(id string, old, p pane) {
 	again := old.Pane.Timing != ""
+	timings := []string{"early", "on_time", "late"} // in this order panes of a window go out
 	before, now := slices.Index(timings, old.Pane.Timing), slices.Index(timings, p.Pane.Timing)
 	switch {
 	case again && old.Pane.Revision == p.Pane.Revision:

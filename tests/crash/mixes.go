@@ -63,7 +63,7 @@ var (
 // accumulation, and records that are truly late. In the fifth, pipelines over one topic differ in their trigger alone.
 var mixes = [][]query{
 	{earlyDiscarding, sessionCut, strictSession},
-	{slidingTakesBack, cumulate, strictTumbling},
+	{slidingTakesBack, cumulate, session, strictTumbling},
 	{allKinds, tumblingLate},
 	{sliding, sessionDiscards, strictSession},
 	{tumblingLate, earlyTumbling, finalOnly},
