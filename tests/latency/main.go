@@ -82,6 +82,9 @@ func run(ctx context.Context, c config) (err error) {
 	}
 	folded := w.folded(log)
 	closed, lost := w.closed(log)
+	if len(folded) == 0 || len(closed) == 0 { // no figure is no good figure
+		return fmt.Errorf("nothing was measured: %d records seen folded, %d results of windows that closed\n%s", len(folded), len(closed), w.said())
+	}
 	report("append_to_folded", folded)
 	report("close_to_result", closed)
 	fmt.Printf("RESULT events %d records\n", w.produced)

@@ -53,8 +53,9 @@ type world struct {
 	parts  []kafkaio.Partition
 
 	cmd  *exec.Cmd
-	out  bytes.Buffer
-	done chan error
+	out  output
+	exit error         // of cmd, once done is closed
+	done chan struct{} // closed when cmd has ended
 
 	produced      int64
 	from, through time.Time // what is measured: events made in between
@@ -99,7 +100,7 @@ pipelines:
 }
 
 func newWorld(ctx context.Context, c config) (*world, error) {
-	w := &world{config: c, id: "latency-" + strconv.FormatInt(time.Now().UnixNano(), 36), done: make(chan error, 1)}
+	w := &world{config: c, id: "latency-" + strconv.FormatInt(time.Now().UnixNano(), 36), done: make(chan struct{})}
 	var err error
 	if w.app, err = spec.Load([]byte(w.yaml()), "latency.yaml"); err != nil {
 		return nil, err
@@ -154,8 +155,34 @@ func (w *world) start() error {
 	if err := w.cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", w.program, err)
 	}
-	go func() { w.done <- w.cmd.Wait() }()
+	go func() {
+		w.exit = w.cmd.Wait()
+		close(w.done)
+	}()
 	return nil
+}
+
+// errEnded is returned where the deployment has ended before it was told to.
+var errEnded = errors.New("the deployment has ended")
+
+// output is what a process writes, to be read meanwhile.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+// String returns all of it.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // said is the end of what the deployment has told.
@@ -169,7 +196,8 @@ func (w *world) close() error {
 	if w.cmd != nil && w.cmd.Process != nil {
 		_ = w.cmd.Process.Signal(os.Interrupt) // it may have ended
 		select {
-		case err = <-w.done:
+		case <-w.done:
+			err = w.exit
 		case <-time.After(30 * time.Second):
 			err = errors.Join(errors.New("the deployment does not end"), syscall.Kill(-w.cmd.Process.Pid, syscall.SIGKILL))
 		}
@@ -204,8 +232,8 @@ func (w *world) play(ctx context.Context) error {
 		}
 	case err := <-failed:
 		return err
-	case err := <-w.done:
-		return fmt.Errorf("the deployment has ended: %w", err)
+	case <-w.done:
+		return errors.Join(errEnded, w.exit)
 	}
 	deadline := time.After(endWithin)
 	for w.counted() < w.produced {
@@ -240,8 +268,8 @@ func (w *world) genesis(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("there is no genesis after %s: %w", startWithin, errors.Join(ctx.Err(), err))
-		case err := <-w.done:
-			return fmt.Errorf("the deployment has ended: %w", err)
+		case <-w.done:
+			return errors.Join(errEnded, w.exit)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
