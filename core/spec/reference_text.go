@@ -44,6 +44,14 @@ func (f format) words() (word, doc string) {
 		return "brokers", "`HOST:PORT`, separated by commas."
 	case formatPath:
 		return "path", "a field of a record: names joined by dots, which reach nested fields, such as `attributes.tokens`; at most 256 bytes."
+	case formatKey:
+		return "path or expression", "a path, or an expression with the same result as a derived field."
+	case formatWhere:
+		return "condition", "an expression that is true or false: `metric == \"latency_ms\" and (tokens ?? 0) > 0`. The language is that of [expr](https://expr-lang.org/docs/language-definition), less what would not survive a replay or has no bound."
+	case formatDerived:
+		return "expression", "one that is a string, a number, true or false: `tokens * 0.002`, `lower(model)`. A missing field is `nil`."
+	case formatFieldName:
+		return "field name", "1 to 64 letters, digits and `_`, the first no digit: a name that expressions can use."
 	case formatFunction:
 		return "function", "an aggregate function: see " + link(titleFunctions) + "."
 	}
@@ -82,7 +90,9 @@ func typeText(f *field) string {
 			text += " or " + code(f.word)
 		}
 	case kindList:
-		text = "list of " + typeText(f.elem) + "s"
+		if text = "list of " + typeText(f.elem); f.elem.alt == nil {
+			text += "s"
+		}
 	case kindMap:
 		word, _ := f.keys.words()
 		text = "mapping of " + word + " to " + typeText(f.elem)
