@@ -78,7 +78,11 @@ func Compile(app *spec.App) ([]*pipeline.Pipeline, error) {
 	return out, nil
 }
 
-// OpenKafka connects, as nobody and in plain text, to the brokers given, or else to those of the spec.
+// ErrNoBrokers is returned where neither settings nor spec name brokers.
+var ErrNoBrokers = errors.New("no brokers")
+
+// OpenKafka connects, as nobody and in plain text, to the brokers given, or else to those of the spec. Without either it returns
+// ErrNoBrokers.
 func OpenKafka(ctx context.Context, app *spec.App, brokers []string) (*kafkaio.Client, error) {
 	return openKafka(ctx, app, brokers, kafkaio.Auth{})
 }
@@ -88,7 +92,7 @@ func openKafka(ctx context.Context, app *spec.App, brokers []string, auth kafkai
 		brokers = list(app.Consumer.BootstrapServers)
 	}
 	if len(brokers) == 0 {
-		return nil, fmt.Errorf("no brokers: set %s, or kafka.consumer.bootstrap_servers in the spec", EnvBrokers)
+		return nil, fmt.Errorf("%w: set %s, or kafka.consumer.bootstrap_servers in the spec", ErrNoBrokers, EnvBrokers)
 	}
 	return kafkaio.Open(ctx, kafkaio.Options{Brokers: brokers, Compression: app.Producer.Compression, Auth: auth})
 }

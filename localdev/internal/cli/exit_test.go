@@ -32,6 +32,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	failing := write(t, "fail.yaml", strings.Replace(smallSpec, "processor:", "processor:\n  error_handling: {policy: fail}", 1))
 	wrong := write(t, "wrong.yaml", "app: x\nprocessor:\n  parallelism: none\npipelines:\n  - {name: p, topics: [in], windoes: []}\n")
+	panes := write(t, "panes.yaml", strings.Replace(smallSpec, "    values:", "    trigger: {early: {every: 10s}, count: 5}\n    accumulation: retracting\n    values:", 1))
 	later := write(t, "later.yaml", strings.Replace(smallSpec, "    values:", "    where: v > 1\n    values:", 1))
 	events := write(t, "events.jsonl", `{"timestamp":1000,"value":{"timestamp":1000,"v":1}}`+"\n")
 	poison := write(t, "poison.jsonl", `{"timestamp":1000,"value":{"timestamp":1000,"v":1}}`+"\n"+`{"timestamp":1000,"value":"no JSON"}`+"\n")
@@ -100,6 +101,8 @@ func TestExitCodes(t *testing.T) {
 		"generate, two targets":      {args: []string{"generate", "--output", file, "--brokers", "127.0.0.1:1"}, code: 2, says: "--brokers"},
 		"generate, no broker":        {args: []string{"generate", "--brokers", "127.0.0.1:1"}, code: 1, says: "--brokers"},
 		"validate":                   {args: []string{"validate", "--config", spec}, says: "is a valid spec"},
+		"validate, panes":            {args: []string{"validate", "--config", panes}, says: "early every 10s, early with 5 new records, retracting"},
+		"verify, no brokers named":   {args: []string{"verify", "--config", spec, "--no-state"}, code: 2, says: "--brokers HOST:PORT is needed"},
 		"validate built in":          {args: []string{"validate"}, says: "is a valid spec"},
 		"validate, wrong":            {args: []string{"validate", "--config", wrong}, code: 2, says: "wrong.yaml:3"},
 		"validate, missing":          {args: []string{"validate", "--config", wrong + ".none"}, code: 2, says: "--config"},

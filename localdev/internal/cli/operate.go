@@ -8,6 +8,7 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/ops"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
@@ -34,6 +35,9 @@ func (f *operateFlags) with(ctx context.Context, e *env, do func(h *ops.Handler)
 	defer client.Close()
 	h := ops.New(ops.Deps{App: s.app, Pipelines: s.pipes, Store: s.Store, Log: client, Clock: settings.Now, Logger: e.logger})
 	answer, text, err := do(h)
+	if errors.Is(err, kafkaio.ErrUnknownTopic) && f.Config == "" {
+		return fmt.Errorf("%w; it is of the built-in spec: --config FILE names another", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -43,8 +47,11 @@ func (f *operateFlags) with(ctx context.Context, e *env, do func(h *ops.Handler)
 	return text(e.Out)
 }
 
-// noBrokers says what to do where no broker answers.
+// noBrokers says what to do where no broker answers, or none is named.
 func noBrokers(err error) error {
+	if errors.Is(err, settings.ErrNoBrokers) {
+		return usage("--brokers HOST:PORT is needed: %w", err)
+	}
 	return fmt.Errorf("no broker answers: %w; is Kafka running there? --brokers HOST:PORT names another", err)
 }
 
@@ -100,6 +107,9 @@ func printExplanation(out io.Writer, x *ops.Explanation) error {
 		}
 		if p.EarlyNote != "" {
 			_, _ = fmt.Fprintf(w, "\nearly look, %s\n", p.EarlyNote)
+			if len(p.Early) == 0 {
+				_, _ = fmt.Fprintln(w, "no open window has records of this grouping key; results name theirs in \"key\", such as service=a::model=b")
+			}
 		}
 		for _, q := range p.Early {
 			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d records\t%s\n", q.Window, q.Start, q.End, q.Records, q.Results)
@@ -127,8 +137,8 @@ func (*stateListCmd) Help() string {
 Examples:
 
   tidemark state list --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379
-  tidemark state list --config tidemark.yaml --state-dir .tidemark/state --prefix latency/requests
-  tidemark state list --config tidemark.yaml --redis redis://localhost:6379 --json | jq '.slots[] | select(.deltas > 100)'`
+  tidemark state list --config tidemark.yaml --brokers localhost:9092 --state-dir .tidemark/state --prefix latency/requests
+  tidemark state list --config tidemark.yaml --brokers localhost:9092 --redis redis://localhost:6379 --json | jq '.slots[] | select(.deltas > 100)'`
 }
 
 // Run implements the command.

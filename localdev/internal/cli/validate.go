@@ -87,6 +87,7 @@ type pipelineFacts struct {
 	Windows         []string `json:"windows"`
 	Aggregates      []string `json:"aggregates"`
 	Percentiles     string   `json:"percentiles,omitempty"` // where it is not the t-digest: what estimates those of many values
+	GoesOut         string   `json:"goes_out,omitempty"`    // where it is not at the end and for each late record, whole
 	Watermark       string   `json:"watermark"`
 	ResultTopic     string   `json:"result_topic"`
 	LateTopic       string   `json:"late_topic"`
@@ -176,7 +177,7 @@ func (r *report) describe(app *spec.App) {
 		p := &app.Pipelines[i]
 		f := pipelineFacts{
 			Name: p.Name, Fingerprint: p.Fingerprint(), Group: p.Group(), Topics: p.Topics, Key: describeKey(p.Key),
-			Watermark:   describeWatermark(p.Watermark),
+			GoesOut: describePanes(p.Trigger, p.Accumulation), Watermark: describeWatermark(p.Watermark),
 			ResultTopic: p.SinkTopic, LateTopic: p.LateTopic, DeadLetterTopic: p.DeadLetterTopic,
 		}
 		for _, d := range p.Windows {
@@ -204,6 +205,27 @@ func describeKey(k spec.Key) string {
 		return "none: one group"
 	}
 	return strings.Join(k.Fields, ", ")
+}
+
+// describePanes says when windows go out and what their panes hold, where the spec says something about it.
+func describePanes(t spec.Trigger, a spec.Accumulation) string {
+	var parts []string
+	if t.EarlyEvery > 0 {
+		parts = append(parts, "early every "+span(t.EarlyEvery))
+	}
+	if t.Count > 0 {
+		parts = append(parts, fmt.Sprintf("early with %d new records", t.Count))
+	}
+	if t.OnChange {
+		parts = append(parts, "only when results change")
+	}
+	if t.FinalOnly {
+		parts = append(parts, "once, when final")
+	}
+	if a != "" && a != spec.Accumulating {
+		parts = append(parts, string(a))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func describeWatermark(w spec.Watermark) string {
@@ -268,6 +290,9 @@ func (r *report) print(w io.Writer) error {
 		}
 		if p.Percentiles != "" {
 			line("  percentiles", p.Percentiles)
+		}
+		if p.GoesOut != "" {
+			line("  goes out", p.GoesOut)
 		}
 		line("  watermark", p.Watermark)
 		line("  results to", p.ResultTopic)
