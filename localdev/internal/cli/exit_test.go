@@ -33,7 +33,7 @@ func TestExitCodes(t *testing.T) {
 	failing := write(t, "fail.yaml", strings.Replace(smallSpec, "processor:", "processor:\n  error_handling: {policy: fail}", 1))
 	wrong := write(t, "wrong.yaml", "app: x\nprocessor:\n  parallelism: none\npipelines:\n  - {name: p, topics: [in], windoes: []}\n")
 	panes := write(t, "panes.yaml", strings.Replace(smallSpec, "    values:", "    trigger: {early: {every: 10s}, count: 5}\n    accumulation: retracting\n    values:", 1))
-	later := write(t, "later.yaml", strings.Replace(smallSpec, "    values:", "    where: v > 1\n    values:", 1))
+	later := write(t, "later.yaml", strings.Replace(smallSpec, "type: tumbling", "type: calendar", 1))
 	events := write(t, "events.jsonl", `{"timestamp":1000,"value":{"timestamp":1000,"v":1}}`+"\n")
 	poison := write(t, "poison.jsonl", `{"timestamp":1000,"value":{"timestamp":1000,"v":1}}`+"\n"+`{"timestamp":1000,"value":"no JSON"}`+"\n")
 	torn := write(t, "torn.jsonl", `{"timestamp":1000,"val`+"\n")
