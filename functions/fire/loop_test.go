@@ -80,6 +80,18 @@ func TestAFirerThatIsAskedLooksAtOnce(t *testing.T) {
 	})
 }
 
+// The next minute's invocation finds it gone, however much is open.
+func TestAnInvocationEndsBeforeItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLoop(t, &memstore.Signals{}, time.Second, nil)
+		began := time.Now()
+		l.invoke(t, time.Minute)
+		if took := time.Since(began); took != time.Minute-fire.DefaultMargin || len(l.looks) < 58 {
+			t.Errorf("it took %s, and looked %d times", took, len(l.looks))
+		}
+	})
+}
+
 func TestAFirerHearsWhoAskedBeforeItStarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signals := &memstore.Signals{}

@@ -166,6 +166,7 @@ func (s *source) event(from, to int, odd bool) []byte {
 type system struct {
 	*source
 	app          *spec.App
+	env          []string
 	ingest, fire client
 }
 
@@ -204,7 +205,7 @@ pipelines:
 		}
 	}
 	env := []string{"TIDEMARK_CONFIG=" + file, "TIDEMARK_BROKERS=" + strings.Join(servers.Brokers(t), ","), "TIDEMARK_REDIS=" + servers.Redis(t), "TIDEMARK_FIRE_TICK=20ms", "AWS_REGION=us-east-1"}
-	return &system{source: s, app: app, ingest: clients[kind](t, "ingest", 20*time.Second, env), fire: clients[kind](t, "fire", 3*time.Second, env)}
+	return &system{source: s, app: app, env: env, ingest: clients[kind](t, "ingest", 20*time.Second, env), fire: clients[kind](t, "fire", 3*time.Second, env)}
 }
 
 // deliver invokes ingest and returns what it answered as not applied, by partition.
