@@ -45,12 +45,14 @@ func (f forged) Read(ctx context.Context, p event.TopicPartition, from, to int64
 
 // once calls forge for the first record that it matches, and leaves all others alone.
 func once(match func(*event.Record) bool, forge func(*event.Record) bool) func(*event.Record) bool {
-	offset := int64(-1)
+	var found *event.Record
 	return func(r *event.Record) bool {
-		if offset < 0 && match(r) {
-			offset = r.Offset
+		if found == nil && match(r) {
+			c := kafkaio.CloneRecord(*r)
+			found = &c
 		}
-		return r.Offset != offset || forge(r)
+		is := found != nil && r.Offset == found.Offset && bytes.Equal(r.Value, found.Value) // other partitions have the offset too
+		return !is || forge(r)
 	}
 }
 
