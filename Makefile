@@ -85,7 +85,7 @@ templates: ## template.yaml and infra/: linters, what the SAM translator makes o
 .PHONY: test
 test: ## every test, with the race detector, on real servers (starts or installs them, saying so)
 	servers=$$(tests/servers/up); eval "$$servers"; rie=$$(tests/servers/rie); eval "$$rie"; tests/servers/shells; race=$$(tests/servers/race); \
-	  go test $$race -shuffle=on -timeout 15m -tags servers ./...; \
+	  go test $$race -shuffle=on -timeout 20m -tags servers ./...; \
 	  go test $$race -tags otel ./functions/telemetry/...
 
 .PHONY: test-browser

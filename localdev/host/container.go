@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -53,8 +54,9 @@ func (p *containers) listen(ctx context.Context) (net.Listener, error) {
 
 func (p *containers) close() {}
 
-// arguments are those of docker run.
-func (p *containers) arguments(name, api string) ([]string, error) {
+// arguments are those of docker run. Variables are named there and passed by docker's own environment: the arguments of a process
+// can be read by everyone on the machine, and a variable may be a secret.
+func (p *containers) arguments(name string, variables []string) ([]string, error) {
 	binary, root, err := p.f.taskRoot()
 	if err != nil {
 		return nil, err
@@ -67,21 +69,23 @@ func (p *containers) arguments(name, api string) ([]string, error) {
 	if p.c.Label != "" {
 		args = append(args, "--label", p.c.Label)
 	}
-	for _, v := range p.f.variables(api, "/var/task", int(p.number.Load())) {
-		args = append(args, "--env", v)
+	for _, v := range variables {
+		named, _, _ := strings.Cut(v, "=")
+		args = append(args, "--env", named)
 	}
 	return append(args, p.c.Image, "bootstrap"), nil // the image's entry point wants a handler
 }
 
 func (p *containers) launch(ctx context.Context, api string, line func(string)) (box, error) {
 	name := "tidemark-" + filepath.Base(p.f.opts.Name) + "-" + NewRequestID()[:8]
-	p.number.Add(1)
-	args, err := p.arguments(name, api)
+	variables := p.f.variables(api, "/var/task", int(p.number.Add(1)))
+	args, err := p.arguments(name, variables)
 	if err != nil {
 		return nil, err
 	}
 	b := &container{docker: p.c.Docker, name: name, gone: make(chan struct{})}
 	b.cmd = exec.CommandContext(ctx, p.c.Docker, args...) //nolint:gosec // the docker that the caller names
+	b.cmd.Env = append(os.Environ(), variables...)
 	b.cmd.SysProcAttr = group()
 	out, in := io.Pipe()
 	b.cmd.Stdout, b.cmd.Stderr = in, in

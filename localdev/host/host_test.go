@@ -575,6 +575,25 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 	}
 }
 
+// Everyone on a machine can read the arguments of its processes: a variable may be a secret. The docker here is a script that
+// writes its arguments down and has the function in its own place, with the environment that it was given.
+func TestDockerIsGivenVariablesOutsideItsArguments(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\n[ \"$1\" = run ] || exit 0\nprintf '%s\\n' \"$@\" > '" + dir + "/arguments'\nexec '" + os.Args[0] + "'\n"
+	if err := os.WriteFile(dir+"/docker", []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, _ := function(t, host.Options{Container: &host.Container{Docker: dir + "/docker"}}, "TIDEMARK_TEST_PASSWORD=planted-in-a-variable")
+	invoke(t, f, "", nil) // it has found the Runtime API, which is a variable
+	arguments, err := os.ReadFile(dir + "/arguments")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := string(arguments); strings.Contains(a, "planted") || !strings.Contains(a, "--env\nTIDEMARK_TEST_PASSWORD\n") {
+		t.Errorf("%s", a)
+	}
+}
+
 // Whatever calls, dies and ends at the same time: calls are answered or fail, and nothing is left.
 func TestConcurrentUse(t *testing.T) {
 	f, _ := function(t, host.Options{Concurrency: 4, Freeze: true, Timeout: time.Second, Overrun: -1, Memory: 512})

@@ -54,8 +54,8 @@ pipelines:
 	return write(t, "spec.yaml", text), app
 }
 
-// disordered makes events of 30 s over four partitions, out of order and some late by much, as oracle events and as a file.
-func disordered(t *testing.T, n int) ([]oracle.Event, string) {
+// seeded returns the seed of what a test chooses: TIDEMARK_SEED or one of this run, which is printed.
+func seeded(t *testing.T) uint64 {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
@@ -65,7 +65,13 @@ func disordered(t *testing.T, n int) ([]oracle.Event, string) {
 		}
 	}
 	t.Logf("TIDEMARK_SEED=%d", seed)
-	r := rand.New(rand.NewPCG(seed, 1))
+	return seed
+}
+
+// disordered makes events of 30 s over four partitions, out of order and some late by much, as oracle events and as a file.
+func disordered(t *testing.T, n int) ([]oracle.Event, string) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seeded(t), 1))
 	var lines []byte
 	events := make([]oracle.Event, n)
 	next := map[int32]int64{}

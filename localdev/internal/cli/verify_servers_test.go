@@ -52,7 +52,9 @@ pipelines:
 	ok(t, append(args, "--for", "100ms")...)
 
 	fed := make(chan error, 1)
-	go func() { fed <- feedVerify(t.Context(), client, name) }()
+	seed := seeded(t)
+	go func() { fed <- feedVerify(t.Context(), client, name, rand.New(rand.NewPCG(seed, 0))) }()
+	r := rand.New(rand.NewPCG(seed, 1))
 	for kill := 0; ; kill++ {
 		cmd := exec.CommandContext(t.Context(), binary, args...)
 		var errs bytes.Buffer
@@ -73,7 +75,7 @@ pipelines:
 			t.Logf("%d kills", kill+1)
 			verifyKilled(t, client, name, args, config, brokers, redis)
 			return
-		case <-time.After(7*time.Second + time.Duration(rand.IntN(2000))*time.Millisecond): // the group waits 6 s for the dead member
+		case <-time.After(7*time.Second + time.Duration(r.IntN(2000))*time.Millisecond): // the group waits 6 s for the dead member
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait() // killed
 		}
@@ -81,18 +83,18 @@ pipelines:
 }
 
 // feedVerify writes records of the present, some late and some broken, for half a minute.
-func feedVerify(ctx context.Context, client *kafkaio.Client, topic string) error {
+func feedVerify(ctx context.Context, client *kafkaio.Client, topic string, r *rand.Rand) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); <-tick.C {
 		var messages []kafkaio.Message
 		for range 20 {
-			at := time.Now().UnixMilli() - rand.Int64N(250)
-			if rand.IntN(30) == 0 {
-				at -= rand.Int64N(3000)
+			at := time.Now().UnixMilli() - r.Int64N(250)
+			if r.IntN(30) == 0 {
+				at -= r.Int64N(3000)
 			}
-			m := kafkaio.Message{Topic: topic, Partition: rand.Int32N(3), Value: fmt.Appendf(nil, `{"t":%d,"k":"k%d","v":%v}`, at, rand.IntN(5), rand.NormFloat64())}
-			if rand.IntN(100) == 0 {
+			m := kafkaio.Message{Topic: topic, Partition: r.Int32N(3), Value: fmt.Appendf(nil, `{"t":%d,"k":"k%d","v":%v}`, at, r.IntN(5), r.NormFloat64())}
+			if r.IntN(100) == 0 {
 				m.Value = []byte(`{"t":"now"}`)
 			}
 			messages = append(messages, m)
