@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -86,8 +87,12 @@ func newWorld(t *testing.T, r *rand.Rand, app *spec.App, partitions int32, o mem
 	t.Helper()
 	w := &world{t: t, r: r, store: memstore.New(), logs: map[event.TopicPartition][]event.Record{}, at: map[event.TopicPartition]int{}, now: 1_735_734_840_000}
 	if !o.NoTransactions {
+		var mu sync.Mutex // partitions are read side by side
+		chance := rand.New(rand.NewPCG(r.Uint64(), 0))
 		o.Hook = func(string) error {
-			if w.fail > 0 && r.IntN(1000) < w.fail {
+			mu.Lock()
+			defer mu.Unlock()
+			if w.fail > 0 && chance.IntN(1000) < w.fail {
 				return errPlanted
 			}
 			return nil
