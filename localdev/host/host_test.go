@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -418,12 +419,15 @@ func TestEachConcurrentCallHasItsEnvironment(t *testing.T) {
 // state is the state of a process as the system says it: R, S, T.
 func state(t *testing.T, pid int) string {
 	t.Helper()
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		t.Skip("processes do not show their state here")
+	if data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat"); err == nil {
+		_, rest, _ := strings.Cut(string(data), ") ")
+		return rest[:1]
 	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	return rest[:1]
+	out, err := exec.CommandContext(t.Context(), "ps", "-o", "state=", "-p", strconv.Itoa(pid)).Output() // a system without /proc
+	if err != nil || len(out) == 0 {
+		t.Fatalf("the state of process %d: ps: %v", pid, err)
+	}
+	return string(out[:1])
 }
 
 func TestAnEnvironmentIsFrozenBetweenInvocations(t *testing.T) {

@@ -235,21 +235,7 @@ func (s *stage) runWith(t testing.TB, f *lambda, o trigger.Options) (stop func()
 		}
 		close(begun)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- trigger.Run(ctx, o) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("run: %v", err)
-			}
-		case <-time.After(patience):
-			t.Error("the trigger does not end")
-		}
-	})
-	t.Cleanup(stop)
+	stop, done := running(t, o)
 	select {
 	case <-begun:
 	case err := <-done:

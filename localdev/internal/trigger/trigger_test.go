@@ -129,6 +129,13 @@ func (b *broker) start(t *testing.T, f *function, o trigger.Options) (stop func(
 	t.Helper()
 	o.PartialFailures = true
 	o.Brokers, o.Group, o.Topics, o.Invoke, o.Logger = b.addrs, "g", []string{"in"}, f.invoke, slog.New(slog.DiscardHandler)
+	stop, _ = running(t, o)
+	return stop
+}
+
+// running runs the trigger until stop is called, at the latest when the test is over; ended has what it returned before that.
+func running(t testing.TB, o trigger.Options) (stop func(), ended <-chan error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // it ends by stop, also when the test is over
 	done := make(chan error, 1)
 	go func() { done <- trigger.Run(ctx, o) }()
@@ -144,7 +151,7 @@ func (b *broker) start(t *testing.T, f *function, o trigger.Options) (stop func(
 		}
 	})
 	t.Cleanup(stop)
-	return stop
+	return stop, done
 }
 
 // ascending returns 0 to n-1.
