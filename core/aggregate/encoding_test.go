@@ -59,15 +59,12 @@ func goldens(t testing.TB) (c *Composite, names []string, rows []*Row) {
 	return c, names, rows
 }
 
-func TestStoredBytesAreTheGolden(t *testing.T) {
-	c, names, rows := goldens(t)
-	var got strings.Builder
-	for i, r := range rows {
-		fmt.Fprintf(&got, "%s\n%s\n%s\n", names[i], hex.EncodeToString(c.AppendBinary(nil, r)), c.AppendResults(nil, r))
-	}
-	path := filepath.Join("testdata", "rows-v1.golden")
+// golden compares rows as they are stored with those of a golden file, which it returns; -update writes it.
+func golden(t *testing.T, name, got string) string {
+	t.Helper()
+	path := filepath.Join("testdata", name)
 	if *update {
-		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -75,10 +72,20 @@ func TestStoredBytesAreTheGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("stored rows differ (-golden +got); a change of the format needs a new version:\n%s", diff)
 	}
-	lines := strings.Split(string(want), "\n")
+	return string(want)
+}
+
+func TestStoredBytesAreTheGolden(t *testing.T) {
+	c, names, rows := goldens(t)
+	var got strings.Builder
+	for i, r := range rows {
+		fmt.Fprintf(&got, "%s\n%s\n%s\n", names[i], hex.EncodeToString(c.AppendBinary(nil, r)), c.AppendResults(nil, r))
+	}
+	want := golden(t, "rows-v1.golden", got.String())
+	lines := strings.Split(want, "\n")
 	for i := 1; i < len(lines); i += 3 { // what an earlier run stored gives the same results
 		b, err := hex.DecodeString(lines[i])
 		if err != nil {

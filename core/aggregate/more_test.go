@@ -8,12 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // product is a user-defined function of the tests: the product of numbers as the sum of their exponents.
@@ -131,20 +127,8 @@ func TestStoredBytesOfVersion2AreTheGolden(t *testing.T) {
 	stored := d.AppendBinary(nil, large)
 	fmt.Fprintf(&got, "20,000 texts\n%d bytes, SHA-256 %x\n%s\n", len(stored), sha256.Sum256(stored), d.AppendResults(nil, large))
 
-	path := filepath.Join("testdata", "rows-v2.golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("stored rows differ (-golden +got); a change of the format needs a new version:\n%s", diff)
-	}
-	lines := strings.Split(string(want), "\n")
+	want := golden(t, "rows-v2.golden", got.String())
+	lines := strings.Split(want, "\n")
 	for i := range rows { // what an earlier run stored gives the same results
 		b, err := hex.DecodeString(lines[3*i+1])
 		if err != nil {

@@ -45,8 +45,9 @@ func BenchmarkFold(b *testing.B) {
 	}
 }
 
-func TestFoldDoesNotAllocateOnceWarm(t *testing.T) {
-	p := compile(t, minutes, "")
+// foldAllocations returns the allocations of folding a batch when warm.
+func foldAllocations(t *testing.T, p *Pipeline) float64 {
+	t.Helper()
 	f, records := p.NewFolder(event.TopicPartition{Topic: "in"}), batch(0)
 	run := func() {
 		f.Begin(Chunk{Fence: event.MinTime})
@@ -58,7 +59,12 @@ func TestFoldDoesNotAllocateOnceWarm(t *testing.T) {
 		f.Finish(0)
 	}
 	run()
-	if n := testing.AllocsPerRun(20, run); n > 8 {
+	return testing.AllocsPerRun(20, run)
+}
+
+func TestFoldDoesNotAllocateOnceWarm(t *testing.T) {
+	p := compile(t, minutes, "")
+	if n := foldAllocations(t, p); n > 8 {
 		t.Errorf("%v allocations for 500 records, want none per record", n)
 	}
 }

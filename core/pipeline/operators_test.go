@@ -198,18 +198,7 @@ func TestResultsNameThePartsOfTheKey(t *testing.T) {
 
 func TestWhereDoesNotAllocateOnceWarm(t *testing.T) {
 	p := compile(t, minutes, "    where: metric == \"latency_ms\" and attributes.region == \"us-east-1\"")
-	f, records := p.NewFolder(event.TopicPartition{Topic: "in"}), batch(0)
-	run := func() {
-		f.Begin(Chunk{Fence: event.MinTime})
-		for i := range records {
-			if err := f.Add(&records[i]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		f.Finish(0)
-	}
-	run()
-	if n := testing.AllocsPerRun(20, run); n > 8 {
+	if n := foldAllocations(t, p); n > 8 {
 		t.Errorf("%v allocations for 500 records, want none per record where fields are those of the record before", n)
 	}
 }
