@@ -3,6 +3,7 @@ package aggregate
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 )
 
@@ -36,6 +37,11 @@ const bucketOctaves = 40
 type scale struct {
 	edges   []float64 // lower ends of the buckets of [1, 2), from 1 on
 	middles []float64 // their harmonic middles
+}
+
+// same reports whether both have the same edges; nil is the same as nil alone.
+func (s *scale) same(o *scale) bool {
+	return s == o || s != nil && o != nil && slices.Equal(s.edges, o.edges)
 }
 
 // lowestExponent is the exponent of the smallest float64, 2^-1074.

@@ -131,6 +131,14 @@ func (f Function) rule(p *valuePlan) (rule, bool) {
 	return rule{needs: needOwn, Entry: Entry{Scalars: f.own.Scalars}, json: func(dst []byte, t *totals) []byte { return appendOwn(dst, t.more.own[at]) }}, true
 }
 
+// SameRows reports whether the rows of both hold the same of the same inputs, so that those of one serve the other: they are computed
+// from the same components, though the functions may be others. Whether a value takes strings and booleans is not part of it.
+func (c *Composite) SameRows(o *Composite) bool {
+	return c.records == o.records && c.version == o.version && slices.EqualFunc(c.values, o.values, func(a, b valuePlan) bool {
+		return a.needs == b.needs && a.scale.same(b.scale) && slices.Equal(a.own, b.own)
+	})
+}
+
 // jsonKey returns the key of a JSON object with its colon.
 func jsonKey(name string) []byte {
 	var b bytes.Buffer

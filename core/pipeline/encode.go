@@ -3,47 +3,84 @@ package pipeline
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/llm-auto-optimizer/tidemark/core/delta"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
-// Finish ends the chunk at offset to, which may be beyond the last record (control records, holes).
-func (f *Folder) Finish(to int64) *Folded {
-	f.out.To = max(to, f.next)
-	for i := range f.slices {
-		f.encodeSlice(&f.slices[i])
+// finish ends the chunk at offset to, and sets the outcome of each member that may share it.
+func (f *folding) finish(to int64) {
+	for _, s := range f.stores {
+		s.deltas, s.encoded = s.deltas[:0], false
 	}
-	if f.out.Counts.In > 0 {
-		f.emit(delta.ListCounts, func(b []byte) []byte { return AppendCounts(b, f.out.Counts) })
+	for _, m := range f.members {
+		if m.shares = f.agrees(m); !m.shares {
+			continue
+		}
+		m.out = Folded{From: f.from, To: to, MaxTime: f.maxTime, Counts: f.counts}
+		s := f.stores[m.store]
+		if !s.encoded {
+			s.encoded = true
+			for i := range f.slices {
+				f.encodeSlice(s, &f.slices[i], to)
+			}
+			s.deltas = f.appendLists(s.deltas, to)
+		}
+		m.out.Deltas = s.deltas
+		if m.chunk.Fence != f.chunk.Fence && f.counts.Late > 0 {
+			m.out.Deltas = f.withFence(m.out.Deltas, m.chunk.Fence)
+		}
 	}
-	if len(f.outbox) > 0 {
-		f.emit(delta.ListOutbox, func(b []byte) []byte { return AppendOutbox(b, f.outbox) })
-	}
-	if len(f.refusals) > 0 {
-		f.emit(delta.ListRefused, func(b []byte) []byte { return AppendRefused(b, f.refusals) })
-	}
-	return &f.out
 }
 
-func (f *Folder) emit(list uint16, appendTo func([]byte) []byte) {
-	start := len(f.arena)
-	f.arena = appendTo(f.arena)
-	f.out.Deltas = append(f.out.Deltas, delta.Delta{
-		Ref:     delta.Ref{Slice: delta.SliceID{Window: list}, From: f.out.From, To: f.out.To},
-		Payload: f.arena[start:len(f.arena):len(f.arena)],
-	})
+// appendLists appends what is kept beside the slices.
+func (f *folding) appendLists(dst []delta.Delta, to int64) []delta.Delta {
+	emit := func(list uint16, appendTo func([]byte) []byte) {
+		start := len(f.arena)
+		f.arena = appendTo(f.arena)
+		dst = append(dst, delta.Delta{
+			Ref:     delta.Ref{Slice: delta.SliceID{Window: list}, From: f.from, To: to},
+			Payload: f.arena[start:len(f.arena):len(f.arena)],
+		})
+	}
+	if f.counts.In > 0 {
+		emit(delta.ListCounts, func(b []byte) []byte { return AppendCounts(b, f.counts) })
+	}
+	if len(f.outbox) > 0 {
+		emit(delta.ListOutbox, func(b []byte) []byte { return AppendOutbox(b, f.outbox) })
+	}
+	if len(f.refusals) > 0 {
+		emit(delta.ListRefused, func(b []byte) []byte { return AppendRefused(b, f.refusals) })
+	}
+	return dst
+}
+
+// withFence returns the deltas with another fence in the entries of late records, which tell it.
+func (f *folding) withFence(deltas []delta.Delta, fence event.Time) []delta.Delta {
+	out, entries := slices.Clone(deltas), slices.Clone(f.outbox)
+	for i := range entries {
+		if entries[i].Reason == event.ReasonLate {
+			entries[i].Fence = fence
+		}
+	}
+	for i := range out {
+		if out[i].Slice.Window == delta.ListOutbox {
+			out[i].Payload = AppendOutbox(nil, entries)
+		}
+	}
+	return out
 }
 
 // encodeSlice writes the groups of a slice as one delta, or as several by hash of the key where there are very many.
-func (f *Folder) encodeSlice(s *sliceGroups) {
+func (f *folding) encodeSlice(st *store, s *sliceGroups, to int64) {
 	buckets := bucketCount(s.cells)
 	for b := range buckets {
 		start := len(f.arena)
 		n, owned := 0, int64(0)
 		for c := s.first; c >= 0; c = f.cells[c].next {
-			if x := &f.cells[c]; !x.merged && inBucket(f.keys[x.key], b, buckets) {
+			if x := &f.cells[c]; !x.merged && inBucket(f.r.keys[x.key], b, buckets) {
 				n++
 				owned += x.owned
 			}
@@ -51,21 +88,21 @@ func (f *Folder) encodeSlice(s *sliceGroups) {
 		if n == 0 {
 			continue
 		}
-		session := f.p.Windows[s.id.Window].Kind == window.KindSession
+		session := f.lead.p.Windows[s.id.Window].Kind == window.KindSession
 		f.arena = appendHead(f.arena, session, n)
 		for c := s.first; c >= 0; c = f.cells[c].next {
 			x := &f.cells[c]
-			if x.merged || !inBucket(f.keys[x.key], b, buckets) {
+			if x.merged || !inBucket(f.r.keys[x.key], b, buckets) {
 				continue
 			}
-			f.arena = appendBytes(f.arena, f.keys[x.key])
+			f.arena = appendBytes(f.arena, f.r.keys[x.key])
 			if session {
 				f.arena = appendFragment(f.arena, s.id.Start, x.span.First, x.span.Last, x.owned)
 			}
-			f.arena = f.p.composite.AppendBinary(f.arena, &f.rows[c])
+			f.arena = st.composite.AppendBinary(f.arena, &st.rows[c])
 		}
-		f.out.Deltas = append(f.out.Deltas, delta.Delta{
-			Ref:     delta.Ref{Slice: s.id, From: f.out.From, To: f.out.To, Bucket: bucketName(b, buckets), Owned: owned},
+		st.deltas = append(st.deltas, delta.Delta{
+			Ref:     delta.Ref{Slice: s.id, From: f.from, To: to, Bucket: bucketName(b, buckets), Owned: owned},
 			Payload: f.arena[start:len(f.arena):len(f.arena)],
 		})
 	}

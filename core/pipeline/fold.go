@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/delta"
@@ -24,7 +23,7 @@ type Chunk struct {
 	Refused map[Refusal]struct{}
 }
 
-// Folded is what a chunk came to. It is valid until the folder's next Begin.
+// Folded is what a chunk came to. It is valid until the folder's next Begin, and only read: pipelines may share what is in it.
 type Folded struct {
 	From, To int64
 	MaxTime  event.Time // largest event time read, event.MinTime if none
@@ -32,37 +31,88 @@ type Folded struct {
 	Deltas   []delta.Delta // slices, counts, outbox and refused offsets, all of the range [From, To)
 }
 
-// maxKeys bounds the keys that a folder remembers between chunks, and bucketKeys the keys of one delta before it is split
-// into hash buckets.
-const (
-	maxKeys    = 1 << 16
-	bucketKeys = 4096
-)
+// bucketKeys bounds the keys of one delta before it is split into hash buckets.
+const bucketKeys = 4096
 
-// Folder folds records into deltas. It keeps its memory from chunk to chunk, so that a record costs no allocation once it is
-// warm; it is not safe for concurrent use. A Folder reads no clock: equal inputs give equal deltas, so a redelivery is a
-// replay.
+// Folder folds the records of one partition into deltas of one pipeline. It keeps its memory from chunk to chunk, so that a
+// record costs no allocation once it is warm; it is not safe for concurrent use. A Folder reads no clock: equal inputs give equal
+// deltas, so a redelivery is a replay.
 type Folder struct {
-	p     *Pipeline
-	at    aggregate.Position // of the record at hand
-	chunk Chunk
-	next  int64
-	reader
+	shared *SharedFolder
+	chunk  Chunk
+	chunks []*Chunk // the chunk alone
+}
 
-	keyOf map[string]int32 // grouping key -> index in keys
-	keys  []string
+// NewFolder returns an empty folder of one partition of the pipeline.
+func (p *Pipeline) NewFolder(of event.TopicPartition) *Folder {
+	f := &Folder{shared: NewSharedFolder(of, []*Pipeline{p})}
+	f.chunks = []*Chunk{&f.chunk}
+	return f
+}
+
+// Begin starts a chunk; what the last one returned is no longer valid.
+func (f *Folder) Begin(c Chunk) {
+	f.chunk = c
+	f.shared.Begin(c.From, f.chunks)
+}
+
+// Add folds one record; offsets must ascend. The only error wraps ErrBlocked: the record was not folded, and the chunk may be
+// finished before it.
+func (f *Folder) Add(rec *event.Record) error {
+	f.shared.Add(rec)
+	return f.shared.readings[0].blocked
+}
+
+// Finish ends the chunk at offset to, which may be beyond the last record (control records, holes).
+func (f *Folder) Finish(to int64) *Folded {
+	r := f.shared.readings[0]
+	one := r.folds[0]
+	one.finish(max(to, r.next))
+	return &one.members[0].out
+}
+
+// folding puts the records of a reading into slices, for pipelines whose slices have the same edges.
+type folding struct {
+	r       *reading
+	members []*member
+	stores  []*store // what is kept in the cells: one for each way in which members keep it
+
+	// Of the chunk at hand.
+	lead  *member // the one whose windows and fence decide; nil: none takes part
+	chunk *Chunk  // its chunk
+	from  int64
 
 	slices  []sliceGroups
 	sliceAt map[delta.SliceID]int32
 	last    []lastSlice      // for each definition, the slice of the record before
 	cellAt  map[uint64]int32 // slice index << 32 | key index -> index in cells, of the slice's first cell for that key
 	cells   []cell
-	rows    []aggregate.Row // one for each cell
 
-	out      Folded
+	counts   Counts
+	maxTime  event.Time
 	outbox   []OutboxEntry
 	refusals []Refusal
+	judged   judged
 	arena    []byte
+}
+
+// member is a pipeline of a fold.
+type member struct {
+	p     *Pipeline
+	index int // among the pipelines of the folder
+	store int // index in folding.stores
+
+	chunk  *Chunk // nil: it takes no part
+	shares bool   // the outcome of the chunk is its own
+	out    Folded
+}
+
+// store is what cells hold for the members that keep the same of each record.
+type store struct {
+	composite *aggregate.Composite
+	rows      []aggregate.Row // one for each cell
+	deltas    []delta.Delta   // what the chunk came to
+	encoded   bool
 }
 
 // sliceGroups are the cells of one slice, in order of appearance.
@@ -92,67 +142,60 @@ type lastSlice struct {
 	ok     bool       // the definition takes the record at hand
 }
 
-// NewFolder returns an empty folder of one partition of the pipeline.
-func (p *Pipeline) NewFolder(of event.TopicPartition) *Folder {
-	return &Folder{
-		p: p, reader: newReader(p), at: aggregate.Position{Topic: p.topicNumber(of.Topic), Partition: of.Partition},
-		keyOf: map[string]int32{}, sliceAt: map[delta.SliceID]int32{}, cellAt: map[uint64]int32{},
-		last: make([]lastSlice, len(p.Windows)),
-	}
+func newFolding(r *reading) *folding {
+	return &folding{r: r, sliceAt: map[delta.SliceID]int32{}, cellAt: map[uint64]int32{}}
 }
 
-// Begin starts a chunk; what the last one returned is no longer valid.
-func (f *Folder) Begin(c Chunk) {
-	f.chunk, f.next = c, c.From
-	if len(f.keys) > maxKeys {
-		clear(f.keyOf)
-		f.keys = f.keys[:0]
+// begin starts a chunk of those members that have one. Who has the highest fence decides: what it takes, most likely all others
+// take as well.
+func (f *folding) begin(from int64) {
+	f.lead, f.from = nil, from
+	for _, m := range f.members {
+		m.shares = false
+		if m.chunk != nil && (f.lead == nil || m.chunk.Fence > f.lead.chunk.Fence) {
+			f.lead = m
+		}
 	}
+	if f.lead == nil {
+		return
+	}
+	f.chunk = f.lead.chunk
 	clear(f.sliceAt)
 	clear(f.cellAt)
 	f.slices, f.cells, f.outbox, f.refusals, f.arena = f.slices[:0], f.cells[:0], f.outbox[:0], f.refusals[:0], f.arena[:0]
-	for i := range f.last {
-		f.last[i] = lastSlice{index: -1}
+	f.last = f.last[:0]
+	for range f.lead.p.Windows {
+		f.last = append(f.last, lastSlice{index: -1})
 	}
-	f.out = Folded{From: c.From, To: c.From, MaxTime: event.MinTime, Deltas: f.out.Deltas[:0]}
+	f.counts, f.maxTime = Counts{}, event.MinTime
+	f.judged.begin(len(f.last))
 }
 
-// Add folds one record; offsets must ascend. The only error wraps ErrBlocked: the record was not folded, and the chunk may be
-// finished before it.
-func (f *Folder) Add(rec *event.Record) error {
-	if rec.Offset < f.next {
-		return nil // a repeated offset inside a batch
+// reject does with a record that cannot be processed what the policy says.
+func (f *folding) reject(offset int64, rej rejection, o outcome) {
+	switch o {
+	case outcomeSkip:
+		f.counts.Skipped++
+	case outcomeDead:
+		f.counts.Dead++
+		f.outbox = append(f.outbox, OutboxEntry{Offset: offset, Reason: rej.reason, Time: event.MinTime, Fence: event.MinTime, Detail: rej.detail})
+	case outcomeBlock: // the reading has stopped
 	}
-	rej := f.read(rec)
-	switch {
-	case rej.reason != "":
-		switch f.p.outcome() {
-		case outcomeBlock:
-			return fmt.Errorf("offset %d: %s: %s: %w", rec.Offset, rej.reason, rej.detail, ErrBlocked)
-		case outcomeSkip:
-			f.out.Counts.Skipped++
-		case outcomeDead:
-			f.out.Counts.Dead++
-			f.outbox = append(f.outbox, OutboxEntry{Offset: rec.Offset, Reason: rej.reason, Time: event.MinTime, Fence: event.MinTime, Detail: rej.detail})
-		}
-	case f.filtered:
-		f.out.Counts.Filtered++
-		f.out.MaxTime = max(f.out.MaxTime, f.time)
-	default:
-		f.place(rec.Offset)
-	}
-	f.out.Counts.In++
-	f.next = rec.Offset + 1
-	return nil
+}
+
+func (f *folding) filter() {
+	f.counts.Filtered++
+	f.maxTime = max(f.maxTime, f.r.time)
 }
 
 // place puts the record that was just read into the slices of the definitions that take it.
-func (f *Folder) place(offset int64) {
-	f.out.MaxTime = max(f.out.MaxTime, f.time)
+func (f *folding) place(offset int64) {
+	t, fence := f.r.time, f.chunk.Fence
+	f.maxTime = max(f.maxTime, t)
 	inWindow, owner, late := false, -1, 0
 	var ownerEnd event.Time
-	for i := range f.p.Windows {
-		d := &f.p.Windows[i]
+	for i := range f.lead.p.Windows {
+		d := &f.lead.p.Windows[i]
 		if !f.slice(i, d) {
 			continue
 		}
@@ -162,13 +205,17 @@ func (f *Folder) place(offset int64) {
 			if d.Kind == window.KindSession && !f.chunk.Replay {
 				f.refusals = append(f.refusals, Refusal{Window: i, Offset: offset})
 			}
-			late += d.Refused(f.time, f.chunk.Fence)
+			f.judged.refuse(i, t)
+			late += d.Refused(t, fence)
 			continue
 		}
 		l := &f.last[i]
 		l.ok = true
+		if d.Kind == window.KindSession {
+			f.judged.take(i, t)
+		}
 		if l.partly {
-			late += d.Refused(f.time, f.chunk.Fence)
+			late += d.Refused(t, fence)
 		}
 		if owner < 0 || l.final > ownerEnd {
 			owner, ownerEnd = i, l.final
@@ -176,36 +223,30 @@ func (f *Folder) place(offset int64) {
 	}
 	switch {
 	case !inWindow:
-		f.out.Counts.Unassigned++
+		f.counts.Unassigned++
 		return
 	case owner < 0:
-		f.out.Counts.Late++
-		f.outbox = append(f.outbox, OutboxEntry{Offset: offset, Reason: event.ReasonLate, Time: f.time, Fence: f.chunk.Fence})
+		f.counts.Late++
+		f.outbox = append(f.outbox, OutboxEntry{Offset: offset, Reason: event.ReasonLate, Time: t, Fence: fence})
 		return
 	}
-	f.out.Counts.LateWindows += int64(late)
-	key := f.internKey()
-	f.at.Time, f.at.Offset = f.time, offset
-	for i, needed := range f.p.inputs {
-		if needed {
-			f.inputs[i].At = f.at
-		}
-	}
-	for i := range f.p.Windows {
+	f.counts.LateWindows += int64(late)
+	key := f.r.internKey()
+	for i := range f.last {
 		if l := &f.last[i]; l.ok {
-			f.store(i, l, key, i == owner)
+			f.keep(i, l, key, i == owner)
 		}
 	}
 }
 
 // slice finds the slice of the record for a definition; false: the record is in none of its windows.
-func (f *Folder) slice(i int, d *window.Definition) bool {
-	l := &f.last[i]
+func (f *folding) slice(i int, d *window.Definition) bool {
+	l, t := &f.last[i], f.r.time
 	l.ok = false
-	if l.Start <= f.time && f.time < l.End {
+	if l.Start <= t && t < l.End {
 		return true
 	}
-	s, ok := d.Slice(f.time)
+	s, ok := d.Slice(t)
 	if !ok {
 		return false
 	}
@@ -219,7 +260,7 @@ func (f *Folder) slice(i int, d *window.Definition) bool {
 
 // accepts applies the fence. A record counts as open until the last definition that took it is done with it: session buckets
 // come after all others, hence their final of MaxTime.
-func (f *Folder) accepts(i int, d *window.Definition, offset int64) bool {
+func (f *folding) accepts(i int, d *window.Definition, offset int64) bool {
 	if d.Kind != window.KindSession {
 		return f.last[i].final > f.chunk.Fence
 	}
@@ -227,21 +268,10 @@ func (f *Folder) accepts(i int, d *window.Definition, offset int64) bool {
 		_, refused := f.chunk.Refused[Refusal{Window: i, Offset: offset}]
 		return !refused
 	}
-	return d.Accepts(f.time, f.chunk.Fence)
+	return d.Accepts(f.r.time, f.chunk.Fence)
 }
 
-func (f *Folder) internKey() int32 {
-	if k, ok := f.keyOf[string(f.key)]; ok {
-		return k
-	}
-	k := int32(len(f.keys))
-	s := string(f.key)
-	f.keys = append(f.keys, s)
-	f.keyOf[s] = k
-	return k
-}
-
-func (f *Folder) store(def int, l *lastSlice, key int32, own bool) {
+func (f *folding) keep(def int, l *lastSlice, key int32, own bool) {
 	if l.index < 0 {
 		id := delta.SliceID{Window: uint16(def), Start: l.Start}
 		at, ok := f.sliceAt[id]
@@ -258,7 +288,7 @@ func (f *Folder) store(def int, l *lastSlice, key int32, own bool) {
 		c = f.newCell(l.index, key)
 		f.cellAt[at] = c
 	}
-	d := &f.p.Windows[def]
+	d := &f.lead.p.Windows[def]
 	if d.Kind == window.KindSession {
 		c = f.fragment(c, found, l.index, def)
 	}
@@ -266,22 +296,26 @@ func (f *Folder) store(def int, l *lastSlice, key int32, own bool) {
 		f.slices[l.index].owned++
 		f.cells[c].owned++
 	}
-	row := &f.rows[c]
-	f.p.composite.AddRecord(row)
-	for i, ok := range f.has {
-		if ok {
-			f.p.composite.AddInput(row, i, &f.inputs[i])
+	for _, s := range f.stores {
+		row := &s.rows[c]
+		s.composite.AddRecord(row)
+		for i, ok := range f.r.has {
+			if ok {
+				s.composite.AddInput(row, i, &f.r.inputs[i])
+			}
 		}
 	}
 }
 
-func (f *Folder) newCell(slice, key int32) int32 {
+func (f *folding) newCell(slice, key int32) int32 {
 	c := int32(len(f.cells))
 	f.cells = append(f.cells, cell{key: key, next: -1, sibling: -1})
-	if len(f.rows) <= int(c) {
-		f.rows = append(f.rows, aggregate.Row{})
+	for _, st := range f.stores {
+		if len(st.rows) <= int(c) {
+			st.rows = append(st.rows, aggregate.Row{})
+		}
+		st.composite.Reset(&st.rows[c])
 	}
-	f.p.composite.Reset(&f.rows[c])
 	s := &f.slices[slice]
 	if s.tail < 0 {
 		s.first = c
@@ -295,9 +329,9 @@ func (f *Folder) newCell(slice, key int32) int32 {
 
 // fragment finds, or makes, the fragment of a session that the record belongs to, among those of its key in its bucket, and
 // merges the fragments that the record joins.
-func (f *Folder) fragment(head int32, found bool, slice int32, def int) int32 {
-	d := &f.p.Windows[def]
-	piece := d.Piece(f.time, f.gapOf(def))
+func (f *folding) fragment(head int32, found bool, slice int32, def int) int32 {
+	d := &f.lead.p.Windows[def]
+	piece := d.Piece(f.r.time, f.r.gapOf(def))
 	if !found {
 		f.cells[head].span = piece
 		return head
@@ -318,7 +352,9 @@ func (f *Folder) fragment(head int32, found bool, slice int32, def int) int32 {
 		h := &f.cells[home]
 		h.span, h.owned = h.span.Merge(x.span), h.owned+x.owned
 		x.merged = true
-		f.p.composite.Merge(&f.rows[home], &f.rows[c])
+		for _, s := range f.stores {
+			s.composite.Merge(&s.rows[home], &s.rows[c])
+		}
 		f.slices[slice].cells--
 	}
 	if home < 0 {

@@ -70,7 +70,7 @@ pipelines:
 				}
 				got += fmt.Sprintf("[%d %d):%d", g.Window.Start, g.Window.End, g.Records)
 			}
-			for _, e := range f.outbox {
+			for _, e := range outbox(t, *out) {
 				got += fmt.Sprintf("%s: %s", e.Reason, e.Detail)
 			}
 			if got != c.want {

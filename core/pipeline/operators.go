@@ -144,7 +144,7 @@ type operating struct {
 	*operators
 	asked      *expression.Evaluator
 	evaluators []*expression.Evaluator
-	raw        []event.Field // of the record, in the order of paths
+	raw        []event.Field // of the record at hand, in the order of paths
 	results    []event.Field // of the derived fields
 	fields     []event.Field // in the order of the pipeline's paths
 	inputs     []event.Field
@@ -162,16 +162,10 @@ func (o *operators) newOperating(paths int) *operating {
 	return x
 }
 
-// operate reads the fields of a record, asks where and derives fields.
+// operate asks where of the fields of a record and derives fields.
 func (r *reader) operate(rec *event.Record) rejection {
 	o := r.operating
-	r.filtered, o.text = false, o.text[:0]
-	if len(o.paths) > 0 {
-		var rej rejection
-		if o.raw, rej = r.extract(rec, o.raw); rej.reason != "" {
-			return rej
-		}
-	}
+	r.filtered, o.text, o.raw = false, o.text[:0], r.raw
 	if o.where != nil {
 		// What where is made of may fail for records that do not count: it is nil to where, and a failure if the record counts.
 		failed := o.deriveAll(o.first)

@@ -117,7 +117,7 @@ func TestRecordsWithoutAResultGoWhereThePolicySays(t *testing.T) {
 		if got.Counts != want {
 			t.Errorf("%s: got %+v, want %+v", policy, got.Counts, want)
 		}
-		for _, d := range f.outbox {
+		for _, d := range outbox(t, *got) {
 			if d.Reason != event.ReasonExpression || d.Detail != "where: invalid operation: nil > number (character 3); missing or null: v" {
 				t.Errorf("%s: got %+v", policy, d)
 			}

@@ -30,7 +30,8 @@ func reject(reason event.Reason, detail string) rejection {
 type reader struct {
 	p         *Pipeline
 	extractor *event.Extractor
-	fields    []event.Field // in the order of the pipeline's paths
+	raw       []event.Field // what is extracted
+	fields    []event.Field // in the order of the pipeline's paths; where it has no operators, raw
 	operating *operating    // nil: the pipeline has no operators
 
 	filtered bool // the record does not count; time is event.MinTime if it cannot be read
@@ -58,15 +59,32 @@ func newReader(p *Pipeline) reader {
 
 // read fills r from a record, or says why the record cannot be processed.
 func (r *reader) read(rec *event.Record) rejection {
+	if len(r.p.extracted()) > 0 {
+		if rec.Value == nil {
+			return r.unread(reject(event.ReasonDecode, "the record's value is null"))
+		}
+		var err error
+		if r.raw, err = r.extractor.Extract(rec.Value, r.raw[:0]); err != nil {
+			return r.unread(reject(event.ReasonDecode, err.Error()))
+		}
+	}
+	return r.readFields(rec)
+}
+
+// unread is the outcome of a record whose fields could not be extracted.
+func (r *reader) unread(rej rejection) rejection {
+	r.filtered = false
+	return rej
+}
+
+// readFields fills r from a record whose fields are in raw.
+func (r *reader) readFields(rec *event.Record) rejection {
 	if r.operating != nil {
 		if rej := r.operate(rec); r.filtered || rej.reason != "" {
 			return rej
 		}
-	} else if len(r.p.paths) > 0 {
-		var rej rejection
-		if r.fields, rej = r.extract(rec, r.fields); rej.reason != "" {
-			return rej
-		}
+	} else {
+		r.fields = r.raw
 	}
 	if rej := r.readTime(rec); rej.reason != "" {
 		return rej
@@ -78,18 +96,6 @@ func (r *reader) read(rec *event.Record) rejection {
 		return rej
 	}
 	return r.readGaps()
-}
-
-// extract reads the fields of a record into dst, which it returns.
-func (r *reader) extract(rec *event.Record, dst []event.Field) ([]event.Field, rejection) {
-	if rec.Value == nil {
-		return dst, reject(event.ReasonDecode, "the record's value is null")
-	}
-	dst, err := r.extractor.Extract(rec.Value, dst[:0])
-	if err != nil {
-		return dst, reject(event.ReasonDecode, err.Error())
-	}
-	return dst, rejection{}
 }
 
 func (r *reader) readTime(rec *event.Record) rejection {

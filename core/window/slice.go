@@ -43,6 +43,19 @@ func cut(t event.Time, m, step, rest, size event.Span) (Slice, bool) {
 	return Slice{Start: t.Add(rest - m), End: t.Add(step - m)}, m < size
 }
 
+// SameSlices reports whether both definitions cut all of event time at the same places and leave out the same holes, and, where they
+// have sessions, put the same records into one.
+func (d *Definition) SameSlices(o *Definition) bool {
+	if d.aligned() && o.aligned() {
+		step := d.step()
+		return step == o.step() && d.rest() == o.rest() && (d.Slide > d.Size) == (o.Slide > o.Size) && phase(0, step, d.Offset%step) == phase(0, step, o.Offset%step)
+	}
+	return d.Kind == o.Kind && d.Gap == o.Gap && d.Max == o.Max && d.GapField == o.GapField && d.MaxGap == o.MaxGap && d.Offset == o.Offset
+}
+
+// aligned reports whether the definition's windows lie on a grid.
+func (d *Definition) aligned() bool { return d.Kind != KindSession && d.Kind != KindGlobal }
+
 // SliceAt returns the slice that begins at start, a Start that Slice has returned.
 func (d *Definition) SliceAt(start event.Time) Slice {
 	s, _ := d.Slice(start)
