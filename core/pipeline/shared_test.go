@@ -1,0 +1,263 @@
+package pipeline
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
+)
+
+var together = event.TopicPartition{Topic: "in", Partition: 3}
+
+// compileAll makes pipelines of the blocks given, which need no name.
+func compileAll(t testing.TB, blocks ...string) []*Pipeline {
+	t.Helper()
+	yaml := `
+processor:
+  watermark: {max_out_of_orderness_secs: 0, emit_interval_secs: 0, max_future_skew_secs: 1000}
+  error_handling: {policy: dead_letter}
+  kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}
+pipelines:
+`
+	for i, b := range blocks {
+		yaml += fmt.Sprintf("  - {name: p%d, sink: {topic: out%d}, %s}\n", i, i, b)
+	}
+	app, err := spec.Load([]byte(yaml), "test.yaml")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, yaml)
+	}
+	out := make([]*Pipeline, len(app.Pipelines))
+	for i, p := range app.Pipelines {
+		if out[i], err = Compile(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// alone folds what a chunk of the pipeline has, without any other pipeline; false: a record blocks it.
+func alone(p *Pipeline, c *Chunk, records []event.Record, to int64) (Folded, bool) {
+	f := p.NewFolder(together)
+	f.Begin(*c)
+	for i := range records {
+		if f.Add(&records[i]) != nil {
+			return Folded{}, false
+		}
+	}
+	return *f.Finish(to), true
+}
+
+// Whatever pipelines have in common, and however far apart their fences are: what they are given together is what each comes to alone,
+// byte for byte.
+func TestTogetherEachComesToWhatItDoesAlone(t *testing.T) {
+	seed := rand.Uint64()
+	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
+		var err error
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("TIDEMARK_SEED=%d", seed)
+	pick := func(r *rand.Rand, of []string, usual int) string {
+		if r.IntN(3) > 0 {
+			return of[usual%len(of)]
+		}
+		return of[r.IntN(len(of))]
+	}
+	var shared, apart int
+	for round := range 150 {
+		r := rand.New(rand.NewPCG(seed, uint64(round)))
+		usual := r.IntN(100)
+		var blocks []string
+		for range 2 + r.IntN(5) {
+			blocks = append(blocks, strings.Join([]string{
+				pick(r, []string{`timestamp: {field: t, unit: ms}`, `timestamp: {field: t, unit: ms, record: true}`, `timestamp: {record: true}`}, usual),
+				pick(r, []string{`key: [k]`, `key: []`, `key: [k, v]`}, usual),
+				pick(r, []string{
+					`values: {v: v}, aggregates: {v: [count, sum, p50]}`, `values: {v: v}, aggregates: {v: [p99, max, sum]}`, `values: {v: v}, aggregates: {v: [count]}`,
+					`values: {v: v}, aggregates: {v: [average, first]}`, `values: {v: v, w: a.w}, aggregates: {v: [stddev], w: [min, last]}`, `aggregates: [count]`,
+				}, usual),
+				pick(r, []string{`error_handling: {policy: dead_letter}`, `error_handling: {policy: skip}`, `error_handling: {policy: fail}`}, usual*usual%5/2),
+				pick(r, []string{`map: {x: "2"}`, `where: v != 7`, `where: v > 40`, `map: {v: "a.w ?? 0"}`}, usual),
+				`windows: ` + pick(r, []string{
+					`[{type: tumbling, size: 10ms, allowed_lateness: 5ms}]`, `[{type: tumbling, size: 10ms, allowed_lateness: 20ms}]`,
+					`[{type: sliding, size: 40ms, slide: 10ms, allowed_lateness: 0s}]`, `[{type: sliding, size: 25ms, slide: 10ms, allowed_lateness: 1ms}]`,
+					`[{type: cumulate, size: 30ms, step: 10ms, allowed_lateness: 3ms}]`, `[{type: session, gap: 4ms, allowed_lateness: 2ms}]`,
+					`[{type: session, gap: 4ms, allowed_lateness: 9ms}]`, `[{type: session, gap: 4ms, gap_field: a.w, max_gap: 1s, allowed_lateness: 9ms}]`,
+					`[{name: a, type: session, gap: 4ms, allowed_lateness: 9ms}, {name: b, type: tumbling, size: 7ms, allowed_lateness: 0s}]`, `[{type: global}], trigger: {count: 3}`,
+				}, usual),
+			}, ", "))
+		}
+		pipes := compileAll(t, blocks...)
+		f := NewSharedFolder(together, pipes)
+		fence, from := event.Time(r.IntN(60)), int64(0)
+		for range 6 {
+			records := randomRecords(r, from, 1+r.IntN(20), fence)
+			to := records[len(records)-1].Offset + 1 + int64(r.IntN(3))
+			chunks := make([]*Chunk, len(pipes))
+			for i := range chunks {
+				if r.IntN(6) > 0 {
+					chunks[i] = &Chunk{From: from, Fence: fence}
+					if r.IntN(3) == 0 {
+						chunks[i].Fence += event.Time(r.IntN(30) - 15)
+					}
+				}
+			}
+			f.Begin(from, chunks)
+			for i := range records {
+				f.Add(&records[i])
+			}
+			for i, got := range f.Finish(to) {
+				switch {
+				case chunks[i] == nil:
+					if got != nil {
+						t.Fatalf("round %d: pipeline %d took no part", round, i)
+					}
+					continue
+				case got == nil:
+					apart++
+					continue
+				}
+				shared++
+				want, ok := alone(pipes[i], chunks[i], records, to)
+				if !ok {
+					t.Fatalf("round %d: pipeline %d is blocked, but has an outcome", round, i)
+				}
+				if diff := cmp.Diff(want, *got); diff != "" {
+					t.Fatalf("round %d: pipeline %d of\n%s\nis not what it is alone (-alone +together):\n%s", round, i, strings.Join(blocks, "\n"), diff)
+				}
+			}
+			from, fence = to, fence+event.Time(r.IntN(8))
+		}
+	}
+	t.Logf("%d outcomes together, %d left to the pipelines", shared, apart)
+	if apart*2 > shared || apart == 0 {
+		t.Error("the rounds show too little")
+	}
+}
+
+// randomRecords are n records around the fence, some of which are no JSON, lack something, or have one field twice.
+func randomRecords(r *rand.Rand, from int64, n int, fence event.Time) []event.Record {
+	var out []event.Record
+	for range n {
+		at := max(0, fence+event.Time(r.IntN(60)-20))
+		value := fmt.Sprintf(`{"t":%d,"k":"k%d","v":%d,"a":{"w":%d}}`, at, r.IntN(3), r.IntN(100), 1+r.IntN(12))
+		switch r.IntN(25) {
+		case 0:
+			value = "no JSON"
+		case 1:
+			value = fmt.Sprintf(`{"t":%d,"k":"k1","v":"seven","a":{"w":1}}`, at)
+		case 2:
+			value = fmt.Sprintf(`{"t":%d,"k":"k1","a":{"w":3}}`, at)
+		case 3:
+			value = fmt.Sprintf(`{"t":%d,"k":"k1","v":5,"a":{"w":3,"w":4}}`, at) // a.w twice: a fault only for who needs it
+		case 4:
+			value = `{"k":"k1","v":5}`
+		}
+		out = append(out, event.Record{Offset: from, Timestamp: at, Value: []byte(value)})
+		from += 1 + int64(r.IntN(8)/7)
+	}
+	return out
+}
+
+// Pipelines that differ in nothing that a fold knows of are folded once, whatever their fences, as long as no record is between them.
+func TestWhatIsAlikeIsFoldedOnce(t *testing.T) {
+	const of = `timestamp: {field: t, unit: ms}, key: [k], values: {v: v}, `
+	for _, c := range []struct {
+		name                     string
+		a, b                     string
+		readings, folds, keeping int
+	}{
+		{"names and topics", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [count]}`, `windows: [{name: x, type: tumbling, size: 10ms}], aggregates: {v: [count]}`, 1, 1, 1},
+		{"functions of the same parts", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum, average]}`, 1, 1, 1},
+		{"functions", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [p50]}`, 1, 1, 2},
+		{"windows with the same edges", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `windows: [{type: sliding, size: 50ms, slide: 10ms}], aggregates: {v: [sum]}`, 1, 1, 1},
+		{"lateness", `windows: [{type: tumbling, size: 10ms, allowed_lateness: 5s}], aggregates: {v: [sum]}`, `windows: [{type: cumulate, size: 50ms, step: 10ms}], aggregates: {v: [sum]}`, 1, 1, 1},
+		{"edges", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `windows: [{type: tumbling, size: 20ms}], aggregates: {v: [sum]}`, 1, 2, 2},
+		{"operators", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `where: v > 1, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, 2, 2, 2},
+		{"inputs", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [last]}`, 2, 2, 2},
+		{"numbers with their text", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum, distinct]}`, 2, 2, 2},
+		{"gaps of their own", `windows: [{type: session, gap: 1s, gap_field: g, max_gap: 1m}], aggregates: {v: [sum]}`, `windows: [{type: session, gap: 1s, gap_field: g, max_gap: 2m}], aggregates: {v: [sum]}`, 2, 2, 2},
+		{"policies", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `error_handling: {policy: skip}, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, 2, 2, 2},
+	} {
+		f := NewSharedFolder(together, compileAll(t, of+c.a, of+c.b))
+		folds, keeping := 0, 0
+		for _, r := range f.readings {
+			folds += len(r.folds)
+			for _, x := range r.folds {
+				keeping += len(x.stores)
+			}
+		}
+		if len(f.readings) != c.readings || folds != c.folds || keeping != c.keeping {
+			t.Errorf("different %s: %d readings, %d folds, %d sums, want %d, %d, %d", c.name, len(f.readings), folds, keeping, c.readings, c.folds, c.keeping)
+		}
+	}
+}
+
+func TestFencesApartShareUntilARecordIsBetweenThem(t *testing.T) {
+	const of = `timestamp: {field: t, unit: ms}, key: [k], values: {v: v}, aggregates: {v: [sum]}, windows: `
+	tumbling := func(lateness string) string { return of + `[{type: tumbling, size: 10ms, allowed_lateness: ` + lateness + `}]` }
+	session := func(lateness string) string { return of + `[{type: session, gap: 3ms, allowed_lateness: ` + lateness + `}]` }
+	for _, c := range []struct {
+		name   string
+		pipes  []string
+		fences []event.Time
+		times  []event.Time
+		shared []bool
+	}{
+		{"all records are open for both", []string{tumbling("0s"), tumbling("0s")}, []event.Time{3, 9}, []event.Time{5, 12}, []bool{true, true}},
+		{"one is late for both", []string{tumbling("0s"), tumbling("0s")}, []event.Time{13, 19}, []event.Time{5, 12}, []bool{true, true}},
+		{"one is late for one", []string{tumbling("0s"), tumbling("0s")}, []event.Time{9, 10}, []event.Time{5, 12}, []bool{false, true}},
+		{"one is late for one by its lateness", []string{tumbling("0s"), tumbling("5ms")}, []event.Time{10, 10}, []event.Time{5, 12}, []bool{true, false}},
+		{"sessions take all", []string{session("1ms"), session("5ms")}, []event.Time{6, 5}, []event.Time{5, 12}, []bool{true, true}},
+		{"sessions refuse one", []string{session("1ms"), session("5ms")}, []event.Time{30, 28}, []event.Time{5, 40}, []bool{true, true}},
+		{"one takes what the other refuses", []string{session("1ms"), session("5ms")}, []event.Time{7, 9}, []event.Time{5, 12}, []bool{false, true}},
+	} {
+		pipes := compileAll(t, c.pipes...)
+		f := NewSharedFolder(together, pipes)
+		chunks := []*Chunk{{Fence: c.fences[0]}, {Fence: c.fences[1]}}
+		f.Begin(0, chunks)
+		var records []event.Record
+		for i, at := range c.times {
+			records = append(records, rec(int64(i), at, "a", 1))
+			f.Add(&records[i])
+		}
+		for i, got := range f.Finish(2) {
+			if (got != nil) != c.shared[i] {
+				t.Errorf("%s: pipeline %d shares: %v, want %v", c.name, i, got != nil, c.shared[i])
+			}
+			if got == nil {
+				continue
+			}
+			want, _ := alone(pipes[i], chunks[i], records, 2)
+			if diff := cmp.Diff(want, *got); diff != "" {
+				t.Errorf("%s: pipeline %d (-alone +together):\n%s", c.name, i, diff)
+			}
+		}
+	}
+}
+
+func TestTogetherDoesNotAllocateOnceWarm(t *testing.T) {
+	const of = `timestamp: {field: t, unit: ms}, key: [k], values: {v: v}, aggregates: {v: [count, sum, p50]}, windows: `
+	f := NewSharedFolder(together, compileAll(t, of+minutes, of+minutes, of+`[{type: tumbling, size: 10m}]`))
+	records := batch(0)
+	chunks := []*Chunk{{Fence: event.MinTime}, {Fence: event.MinTime + 1}, {Fence: event.MinTime}}
+	run := func() {
+		f.Begin(0, chunks)
+		for i := range records {
+			f.Add(&records[i])
+		}
+		f.Finish(0)
+	}
+	run()
+	if n := testing.AllocsPerRun(20, run); n > 8 {
+		t.Errorf("%v allocations for 500 records, want none per record", n)
+	}
+}
