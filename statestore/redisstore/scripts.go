@@ -108,7 +108,8 @@ func (s *Store) run(ctx context.Context, c call) (answer, error) {
 	return parseAnswer(reply)
 }
 
-func (s *Store) eval(ctx context.Context, c call, name, what string) ([]any, error) {
+// command is the call as the client sends it: evalsha and the digest, or eval and the text.
+func (c call) command(ctx context.Context, name, what string) *redis.Cmd {
 	args := make([]any, 0, 3+len(c.keys)+len(c.args))
 	args = append(args, name, what, len(c.keys))
 	for _, k := range c.keys {
@@ -116,6 +117,11 @@ func (s *Store) eval(ctx context.Context, c call, name, what string) ([]any, err
 	}
 	cmd := redis.NewCmd(ctx, append(args, c.args...)...)
 	cmd.SetFirstKeyPos(3) // the cluster client routes by it
+	return cmd
+}
+
+func (s *Store) eval(ctx context.Context, c call, name, what string) ([]any, error) {
+	cmd := c.command(ctx, name, what)
 	var err error
 	if c.once {
 		err = s.do(ctx, c.keys[0], onceCmd{cmd})

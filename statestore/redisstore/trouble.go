@@ -28,6 +28,11 @@ const (
 // do sends one command about the key given and waits for its answer, at most as long as a call may take and as ctx allows. What
 // is wrong with a server comes back as a sentinel of statestore, with the address of the server.
 func (s *Store) do(ctx context.Context, key string, cmd redis.Cmder) error {
+	return s.guard(ctx, key, func(ctx context.Context) error { return s.process(ctx, cmd) })
+}
+
+// guard does it for whatever is sent to the server of a key.
+func (s *Store) guard(ctx context.Context, key string, send func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -37,7 +42,7 @@ func (s *Store) do(ctx context.Context, key string, cmd redis.Cmder) error {
 	begun := time.Now()
 	limited, cancel := context.WithTimeout(ctx, s.callTimeout)
 	defer cancel()
-	err := s.process(limited, cmd)
+	err := send(limited)
 	waited := time.Since(begun)
 	if err != nil {
 		err = trouble(ctx, s.node(ctx, key), waited, err)

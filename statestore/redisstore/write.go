@@ -26,12 +26,21 @@ func (s *Store) Commit(ctx context.Context, slot statestore.Slot, c statestore.C
 	if err := statestore.CheckCommit(slot, c); err != nil {
 		return statestore.Meta{}, err
 	}
+	a, err := s.write(ctx, keysOf(slot), s.scripts.commit, commitArgs(c), c.Deltas)
+	return committed(slot, c, a, err)
+}
+
+// commitArgs are the arguments of the script that come before the deltas.
+func commitArgs(c statestore.Commit) []any {
 	now := ""
 	if c.Now != event.MinTime {
 		now = timeHex(c.Now)
 	}
-	fixed := []any{offsetHex(c.Applied), tokenHex(c.Top), offsetHex(c.To), timeHex(c.MaxTime), now}
-	a, err := s.write(ctx, keysOf(slot), s.scripts.commit, fixed, c.Deltas)
+	return []any{offsetHex(c.Applied), tokenHex(c.Top), offsetHex(c.To), timeHex(c.MaxTime), now}
+}
+
+// committed is what a Commit answers.
+func committed(slot statestore.Slot, c statestore.Commit, a answer, err error) (statestore.Meta, error) {
 	if err != nil {
 		return statestore.Meta{}, fmt.Errorf("commit %s from offset %d: %w", slot, c.Applied, err)
 	}
@@ -213,23 +222,12 @@ func groupDeltas(codec statestore.Codec, deltas []statestore.Delta) []group {
 // is staged first, under an id that only this call knows: until the script runs nothing of it is part of the slot.
 func (s *Store) write(ctx context.Context, keys slotKeys, script script, fixed []any, deltas []statestore.Delta) (answer, error) {
 	groups := groupDeltas(s.codec, deltas)
-	args, bytes, count := 3+3+len(fixed)+2, 0, 0
-	for _, g := range groups {
-		args += 2 + len(g.values)
-		bytes += g.size()
-		count += len(g.values)
-	}
-	if args <= s.limits.args && (bytes <= s.limits.bytes || count == 1) {
-		c := call{script: script, keys: keys.base(len(groups)), args: append(make([]any, 0, args), fixed...)}
-		c.args = append(c.args, "", "0")
-		for _, g := range groups {
-			c.keys = append(c.keys, keys.list(g.slice))
-			c.args = append(c.args, g.fields)
-			for _, v := range g.values {
-				c.args = append(c.args, v)
-			}
-		}
+	if c, _, ok := s.oneCall(keys, script, fixed, groups); ok {
 		return s.run(ctx, c)
+	}
+	count := 0
+	for _, g := range groups {
+		count += len(g.values)
 	}
 	for range stageAttempts {
 		id, err := s.stage(ctx, keys, groups)
@@ -243,6 +241,29 @@ func (s *Store) write(ctx context.Context, keys slotKeys, script script, fixed [
 		}
 	}
 	return answer{}, errStage
+}
+
+// oneCall returns the call of a script with all groups, and the bytes of their deltas; false: they do not fit in one.
+func (s *Store) oneCall(keys slotKeys, script script, fixed []any, groups []group) (c call, bytes int, ok bool) {
+	args, count := 3+3+len(fixed)+2, 0
+	for _, g := range groups {
+		args += 2 + len(g.values)
+		bytes += g.size()
+		count += len(g.values)
+	}
+	if args > s.limits.args || bytes > s.limits.bytes && count > 1 {
+		return call{}, bytes, false
+	}
+	c = call{script: script, keys: keys.base(len(groups)), args: append(make([]any, 0, args), fixed...)}
+	c.args = append(c.args, "", "0")
+	for _, g := range groups {
+		c.keys = append(c.keys, keys.list(g.slice))
+		c.args = append(c.args, g.fields)
+		for _, v := range g.values {
+			c.args = append(c.args, v)
+		}
+	}
+	return c, bytes, true
 }
 
 // stage writes deltas aside, in as many calls as it takes, and returns the id they are under. What is left of a call that dies

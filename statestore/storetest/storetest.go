@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) statestore.Store) {
 		{"Slots", slotCases()},
 		{"Restore", restoreCases()},
 		{"Commit", commitCases()},
+		{"Together", togetherCases()},
 		{"Raise", raiseCases()},
 		{"Read", readCases()},
 		{"Sweep", sweepCases()},
