@@ -42,7 +42,7 @@ type slot struct {
 	id      statestore.Slot
 	known   bool
 	meta    statestore.Meta
-	folder  *pipeline.Folder
+	folder  *pipeline.Folder // nil: it was not needed yet
 	refused map[pipeline.Refusal]struct{}
 	of      statestore.Token // base token that refused belongs to
 	first   int64            // first offset of the newest batch
@@ -64,7 +64,7 @@ func (a *Applier) slot(part kafkaio.Partition) *slot {
 	id := SlotID(a.Pipeline, part)
 	s := a.slots[part.TopicPartition]
 	if s == nil || s.id != id {
-		s = &slot{id: id, folder: a.Pipeline.NewFolder(part.TopicPartition)}
+		s = &slot{id: id}
 		a.slots[part.TopicPartition] = s
 	}
 	return s
@@ -289,6 +289,9 @@ func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end
 			}
 			chunk.Refused = s.refused
 		}
+		if s.folder == nil {
+			s.folder = a.Pipeline.NewFolder(event.TopicPartition{Topic: s.id.Topic, Partition: s.id.Partition})
+		}
 		began := time.Now() // how long it takes is no part of any result
 		s.folder.Begin(chunk)
 		var blocked error
@@ -324,12 +327,22 @@ func (a *Applier) fold(ctx context.Context, s *slot, records []event.Record, end
 }
 
 func (a *Applier) commit(ctx context.Context, s *slot, f *pipeline.Folded) error {
+	meta, err := a.Store.Commit(ctx, s.id, a.commitOf(s, f))
+	return s.committed(f, meta, err)
+}
+
+// commitOf is the commit of what was folded on top of what is remembered.
+func (a *Applier) commitOf(s *slot, f *pipeline.Folded) statestore.Commit {
 	c := statestore.Commit{Applied: f.From, Top: s.meta.Top.Token, To: f.To, MaxTime: f.MaxTime, Now: event.MinTime, Deltas: f.Deltas}
 	// Records that were rejected have no event time: like the watermark, idleness does not see them.
 	if f.MaxTime != event.MinTime {
 		c.Now = a.Clock()
 	}
-	meta, err := a.Store.Commit(ctx, s.id, c)
+	return c
+}
+
+// committed remembers what a store answered to a commit.
+func (s *slot) committed(f *pipeline.Folded, meta statestore.Meta, err error) error {
 	switch {
 	case errors.Is(err, statestore.ErrConflict):
 		s.meta = meta

@@ -45,8 +45,9 @@ type Deps struct {
 // Handler is the function. Its Invoke is safe for concurrent use.
 type Handler struct {
 	Deps
-	appliers []*apply.Applier // one for each pipeline
-	signals  string           // the name of the signals
+	appliers []*apply.Applier   // one for each pipeline
+	readers  map[string]readers // of each topic that a pipeline reads
+	signals  string             // the name of the signals
 	decoders sync.Pool
 
 	mu         sync.Mutex
@@ -61,15 +62,31 @@ func New(d Deps) *Handler {
 		d.Margin = DefaultMargin
 	}
 	h := &Handler{
-		Deps: d, signals: apply.SignalName(d.Pipelines), marks: map[mark]event.Time{},
+		Deps: d, signals: apply.SignalName(d.Pipelines), marks: map[mark]event.Time{}, readers: map[string]readers{},
 		decoders: sync.Pool{New: func() any { return new(esm.Decoder) }},
 	}
 	for _, p := range d.Pipelines {
-		h.appliers = append(h.appliers, apply.New(apply.Deps{
+		a := apply.New(apply.Deps{
 			Pipeline: p, Store: d.Store, Log: d.Log, Errors: d.App.Errors, Buffer: d.App.BufferSize, Clock: d.Clock, Logger: d.Logger,
-		}))
+		})
+		h.appliers = append(h.appliers, a)
+		for _, topic := range p.Topics {
+			r := h.readers[topic]
+			r.appliers = append(r.appliers, a)
+			h.readers[topic] = r
+		}
+	}
+	for topic, r := range h.readers {
+		r.together = apply.NewTogether(r.appliers)
+		h.readers[topic] = r
 	}
 	return h
+}
+
+// readers are the pipelines that read a topic, in their order.
+type readers struct {
+	appliers []*apply.Applier
+	together *apply.Together
 }
 
 // Invoke folds the records of a Lambda Kafka event and answers with the partial-batch response: the offsets that are not
@@ -167,16 +184,12 @@ func (h *Handler) split(ctx context.Context, ev esm.Event) []job {
 // that some pipeline has not applied, which is right whether the trigger takes them as items or as a place to resume.
 func (h *Handler) partition(ctx context.Context, j job) (out outcome) {
 	applied := j.end
-	out.unread = true
-	for i, p := range h.Pipelines {
-		if !slices.Contains(p.Topics, j.Topic) {
-			continue
-		}
-		out.unread = false
-		at, err := h.apply(ctx, h.appliers[i], j, &out.work)
-		if err != nil {
-			out.failures = append(out.failures, apply.Failure{Pipeline: p.Name, TopicPartition: j.TopicPartition, Err: err})
-			applied = min(applied, at)
+	r := h.readers[j.Topic]
+	out.unread = len(r.appliers) == 0
+	for i, got := range h.apply(ctx, r, j, &out.work) {
+		if got.Err != nil {
+			out.failures = append(out.failures, apply.Failure{Pipeline: r.appliers[i].Pipeline.Name, TopicPartition: j.TopicPartition, Err: got.Err})
+			applied = min(applied, got.To)
 		}
 	}
 	for _, o := range j.offsets {
@@ -187,27 +200,51 @@ func (h *Handler) partition(ctx context.Context, j job) (out outcome) {
 	return out
 }
 
-func (h *Handler) apply(ctx context.Context, a *apply.Applier, j job, w *apply.Work) (int64, error) {
-	part, err := h.lookup(ctx, j.TopicPartition)
-	if err != nil {
-		return j.offsets[0], err
+// apply applies a job in all pipelines that read its topic, and says how far each came.
+func (h *Handler) apply(ctx context.Context, r readers, j job, w *apply.Work) []apply.Applied {
+	out := make([]apply.Applied, len(r.appliers))
+	if len(out) == 0 {
+		return out
 	}
-	applied := j.offsets[0]
+	part, err := h.lookup(ctx, j.TopicPartition)
+	for i := range out {
+		out[i] = apply.Applied{To: j.offsets[0], Err: err}
+	}
+	if err != nil {
+		return out
+	}
 	for _, run := range j.runs {
 		if len(run) == 0 {
 			continue
 		}
-		at, err := a.Apply(ctx, part, run, w)
-		applied = max(applied, at)
-		if err != nil {
-			return applied, err
+		failed := func(a apply.Applied) bool { return a.Err != nil }
+		if !slices.ContainsFunc(out, failed) {
+			for i, got := range r.together.Apply(ctx, part, run, w) {
+				out[i] = apply.Applied{To: max(out[i].To, got.To), Err: got.Err}
+			}
+			continue
+		}
+		for i, a := range r.appliers {
+			if !failed(out[i]) {
+				to, err := a.Apply(ctx, part, run, w)
+				out[i] = apply.Applied{To: max(out[i].To, to), Err: err}
+			}
 		}
 	}
-	if n := len(j.runs); n == 0 || len(j.runs[n-1]) == 0 || j.runs[n-1][len(j.runs[n-1])-1].Offset+1 < j.end {
-		at, err := a.CatchUp(ctx, part, j.end, w)
-		return max(applied, at), err
+	n := len(j.runs)
+	whole := n > 0 && len(j.runs[n-1]) > 0 && j.runs[n-1][len(j.runs[n-1])-1].Offset+1 == j.end
+	for i, a := range r.appliers {
+		switch {
+		case out[i].Err != nil:
+		case whole:
+			out[i].To = max(out[i].To, j.end)
+		default:
+			var to int64
+			to, out[i].Err = a.CatchUp(ctx, part, j.end, w)
+			out[i].To = max(out[i].To, to)
+		}
 	}
-	return max(applied, j.end), nil
+	return out
 }
 
 // report is the one place where ingest decides what an error means: all of them leave the records to the trigger; they differ

@@ -1,0 +1,207 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/faults"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/statestore"
+)
+
+// Together folds records for several pipelines in one pass, where their slots allow it. It is the fast way for what nearly always is:
+// all slots are known, and at the same offset. Whatever is otherwise (a slot is new, went back, has a cut ahead, was committed to by
+// somebody else, or the store fails) is left to the pipeline's own Apply, which has all the rules and tries again. It is safe for
+// concurrent use.
+type Together struct {
+	appliers []*Applier
+
+	mu     sync.Mutex
+	passes map[event.TopicPartition]*pass
+}
+
+// NewTogether returns a Together of the appliers that read a topic, which share one store, one clock and one error policy.
+func NewTogether(appliers []*Applier) *Together {
+	return &Together{appliers: appliers, passes: map[event.TopicPartition]*pass{}}
+}
+
+// Apply folds records of one partition, ascending by offset, for all pipelines, and commits each. It returns for each the offset up to
+// which the partition is applied and committed, or the error that kept it from the end of the records. What it did is added to w.
+func (g *Together) Apply(ctx context.Context, part kafkaio.Partition, records []event.Record, w *Work) []Applied {
+	out := make([]Applied, len(g.appliers))
+	if len(records) == 0 {
+		return out
+	}
+	done := g.inOnePass(ctx, part, records, w)
+	for i, a := range g.appliers {
+		if rest := records[done[i]:]; len(rest) > 0 {
+			out[i].To, out[i].Err = a.Apply(ctx, part, rest, w)
+			continue
+		}
+		out[i].To = records[len(records)-1].Offset + 1
+	}
+	return out
+}
+
+// Applied is how far a pipeline came.
+type Applied struct {
+	To  int64 // -1: that is not known
+	Err error
+}
+
+// inOnePass returns how many of the records are done with for each pipeline.
+func (g *Together) inOnePass(ctx context.Context, part kafkaio.Partition, records []event.Record, w *Work) []int {
+	done := make([]int, len(g.appliers))
+	if len(g.appliers) < 2 {
+		return done
+	}
+	slots := make([]*slot, len(g.appliers))
+	for i, a := range g.appliers { // always in this order; whoever else locks slots locks one
+		slots[i] = a.slot(part)
+		slots[i].mu.Lock()
+		defer slots[i].mu.Unlock()
+	}
+	p := g.pass(part.TopicPartition) // it belongs to whoever has the slots
+	p.begin(slots, records)
+	if p.taking < 2 {
+		return done
+	}
+	for i, s := range slots {
+		if p.takes[i] {
+			s.first = records[0].Offset
+			w.Duplicates += int64(p.at)
+			done[i] = p.at
+		}
+	}
+	for p.at < len(records) && p.taking > 0 && ctx.Err() == nil {
+		n := min(len(records)-p.at, g.appliers[0].Buffer)
+		to := records[len(records)-1].Offset + 1
+		if p.at+n < len(records) {
+			to = records[p.at+n].Offset
+		}
+		if faults.Off(faults.SkewLog) {
+			for i := range records[p.at : p.at+n] {
+				records[p.at+i].Timestamp = g.appliers[0].Clock()
+			}
+		}
+		p.fold(slots, records[p.at:p.at+n], to)
+		p.commit(ctx, g.appliers, slots, n, w)
+		p.at += n
+		for i := range slots {
+			if p.takes[i] {
+				done[i] = p.at
+			}
+		}
+	}
+	return done
+}
+
+func (g *Together) pass(tp event.TopicPartition) *pass {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.passes[tp]
+	if p == nil {
+		n := len(g.appliers)
+		pipes := make([]*pipeline.Pipeline, n)
+		for i, a := range g.appliers {
+			pipes[i] = a.Pipeline
+		}
+		p = &pass{folder: pipeline.NewSharedFolder(tp, pipes), takes: make([]bool, n), chunks: make([]*pipeline.Chunk, n), memory: make([]pipeline.Chunk, n)}
+		g.passes[tp] = p
+	}
+	return p
+}
+
+// pass is the memory of a Together for one partition.
+type pass struct {
+	folder *pipeline.SharedFolder
+	takes  []bool // which pipelines take part
+	taking int
+	at     int // how many of the records are behind all of them
+	from   int64
+
+	chunks  []*pipeline.Chunk
+	memory  []pipeline.Chunk
+	folded  []*pipeline.Folded
+	took    time.Duration // to fold
+	commits []statestore.SlotCommit
+	whose   []int // the commits
+}
+
+// begin finds the pipelines that can go on together: those whose slots are at the same offset, where the first one is that has
+// anything to do, with no cut ahead.
+func (p *pass) begin(slots []*slot, records []event.Record) {
+	first, end := records[0].Offset, records[len(records)-1].Offset+1
+	p.taking, p.at, p.from = 0, 0, -1
+	for i, s := range slots {
+		m := &s.meta
+		p.takes[i] = s.known && first <= m.Applied && m.Applied < end && m.Base.Offset <= m.Applied && m.Top.Offset <= m.Applied &&
+			(p.from < 0 || m.Applied == p.from)
+		if p.takes[i] {
+			p.from = m.Applied
+			p.taking++
+		}
+	}
+	for p.at < len(records) && records[p.at].Offset < p.from {
+		p.at++
+	}
+}
+
+// fold folds a chunk of the records for all that take part. Those that cannot share it take part no longer.
+func (p *pass) fold(slots []*slot, records []event.Record, to int64) {
+	for i, s := range slots {
+		if p.chunks[i] = nil; p.takes[i] {
+			p.memory[i] = pipeline.Chunk{From: p.from, Fence: s.meta.Top.Watermark}
+			p.chunks[i] = &p.memory[i]
+		}
+	}
+	began := time.Now() // how long it takes is no part of any result
+	p.folder.Begin(p.from, p.chunks)
+	for i := range records {
+		p.folder.Add(&records[i])
+	}
+	p.folded = p.folder.Finish(to)
+	p.took, p.from = time.Since(began), to
+	for i, f := range p.folded {
+		if p.takes[i] && f == nil {
+			p.drop(i)
+		}
+	}
+}
+
+func (p *pass) drop(i int) {
+	p.takes[i] = false
+	p.taking--
+}
+
+// commit commits what was folded of n records. Those whose commit does not succeed take part no longer.
+func (p *pass) commit(ctx context.Context, appliers []*Applier, slots []*slot, n int, w *Work) {
+	p.commits, p.whose = p.commits[:0], p.whose[:0]
+	for i, f := range p.folded {
+		if p.takes[i] {
+			p.commits = append(p.commits, statestore.SlotCommit{Slot: slots[i].id, Commit: appliers[i].commitOf(slots[i], f)})
+			p.whose = append(p.whose, i)
+		}
+	}
+	if len(p.commits) == 0 {
+		return
+	}
+	began := time.Now()
+	answers := statestore.CommitAll(ctx, appliers[0].Store, p.commits)
+	each := time.Since(began) / time.Duration(len(answers))
+	fold := p.took / time.Duration(len(answers))
+	for k, i := range p.whose {
+		if err := slots[i].committed(p.folded[i], answers[k].Meta, answers[k].Err); err != nil {
+			if !errors.Is(err, errAgain) {
+				slots[i].known = false // the outcome is unknown
+			}
+			p.drop(i)
+			continue
+		}
+		w.add(n, fold, each)
+	}
+}
