@@ -35,5 +35,6 @@ const (
 	CompactionCheck             // a compaction replaces exactly what it read, or nothing
 	PlanAfterOpen               // the plan that is built on is read after the session was opened
 	IndexAfterRaise             // the slices to read are looked up after the raise
+	SharedFence                 // pipelines share a fold only where the fence of each does the same with every record
 	rules
 )

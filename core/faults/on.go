@@ -37,7 +37,7 @@ var names = [rules]string{
 	CutInSlot: "cut_in_slot", CASCut: "cas_cut", Tokens: "tokens", RaiseOnce: "raise_once", Fencing: "fencing", CatchUp: "catchup",
 	CompactCut: "compact_cut", OutboxBase: "outbox_base", ReplayLate: "rf_late", SkewLog: "skew_log", SessionList: "sess_list",
 	SessionTime: "sess_time", SessionWipe: "sess_wipe", CompactionCheck: "comp_check",
-	PlanAfterOpen: "plan_after_open", IndexAfterRaise: "index_after_raise",
+	PlanAfterOpen: "plan_after_open", IndexAfterRaise: "index_after_raise", SharedFence: "shared_fence",
 }
 
 // String returns the rule's name.

@@ -331,7 +331,7 @@ func (f *folding) newCell(slice, key int32) int32 {
 // merges the fragments that the record joins.
 func (f *folding) fragment(head int32, found bool, slice int32, def int) int32 {
 	d := &f.lead.p.Windows[def]
-	piece := d.Piece(f.r.time, f.r.gapOf(def))
+	piece := d.Piece(f.r.time, f.r.gapOf(def, d))
 	if !found {
 		f.cells[head].span = piece
 		return head

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
 // readGaps reads the record's own gap of each session definition that has a field for it: a number of milliseconds above 0, where
@@ -43,10 +44,10 @@ func parseGap(f event.Field, path string, most event.Span) (event.Span, rejectio
 	return event.Span(min(ms, float64(most))), rejection{}
 }
 
-// gapOf returns the gap of the record at hand for a session definition.
-func (r *reader) gapOf(def int) event.Span {
+// gapOf returns the gap of the record at hand for the session definition d, whose index is def.
+func (r *reader) gapOf(def int, d *window.Definition) event.Span {
 	if len(r.gaps) == 0 {
-		return r.p.Windows[def].Gap
+		return d.Gap
 	}
 	return r.gaps[def]
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/faults"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
@@ -41,7 +42,7 @@ func (f *folding) agrees(m *member) bool {
 	switch {
 	case m.chunk == nil:
 		return false
-	case m == f.lead:
+	case m == f.lead, faults.Off(faults.SharedFence):
 		return true
 	case m.chunk.Replay || f.chunk.Replay:
 		return false

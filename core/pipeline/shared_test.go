@@ -90,7 +90,7 @@ func TestTogetherEachComesToWhatItDoesAlone(t *testing.T) {
 					`[{type: tumbling, size: 10ms, allowed_lateness: 5ms}]`, `[{type: tumbling, size: 10ms, allowed_lateness: 20ms}]`,
 					`[{type: sliding, size: 40ms, slide: 10ms, allowed_lateness: 0s}]`, `[{type: sliding, size: 25ms, slide: 10ms, allowed_lateness: 1ms}]`,
 					`[{type: cumulate, size: 30ms, step: 10ms, allowed_lateness: 3ms}]`, `[{type: session, gap: 4ms, allowed_lateness: 2ms}]`,
-					`[{type: session, gap: 4ms, allowed_lateness: 9ms}]`, `[{type: session, gap: 4ms, gap_field: a.w, max_gap: 1s, allowed_lateness: 9ms}]`,
+					`[{type: session, gap: 7ms, allowed_lateness: 9ms}]`, `[{type: session, gap: 4ms, max: 20ms, allowed_lateness: 9ms}]`, `[{type: session, gap: 4ms, gap_field: a.w, max_gap: 1s, allowed_lateness: 9ms}]`,
 					`[{name: a, type: session, gap: 4ms, allowed_lateness: 9ms}, {name: b, type: tumbling, size: 7ms, allowed_lateness: 0s}]`, `[{type: global}], trigger: {count: 3}`,
 				}, usual),
 			}, ", "))
