@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,36 +30,69 @@ const (
 	fireEvery = 20 // payloads between two ticks: a second of events at 10,000 a second
 )
 
-// queries are what is measured, by name.
-var queries = []struct{ name, windows string }{
-	{"tumbling", `[{name: 1m, type: tumbling, size: 1m, allowed_lateness: 0s}]`},
-	{"sliding", `[{name: 10m, type: sliding, size: 10m, slide: 1m, allowed_lateness: 0s}]`},
+// queries are what is measured, by name: the windows of each pipeline, all of which read the same key and value.
+func queries() []struct {
+	name    string
+	windows []string
+} {
+	const minute = `[{name: 1m, type: tumbling, size: 1m, allowed_lateness: 0s}]`
+	var alike, apart []string
+	for i := range 10 {
+		alike = append(alike, minute)
+		apart = append(apart, fmt.Sprintf(`[{name: w, type: tumbling, size: %ds, allowed_lateness: 0s}]`, 30*(i+1)))
+	}
+	return []struct {
+		name    string
+		windows []string
+	}{
+		{"tumbling", []string{minute}},
+		{"sliding", []string{`[{name: 10m, type: sliding, size: 10m, slide: 1m, allowed_lateness: 0s}]`}},
+		{"ten_alike", alike},
+		{"ten_sizes", apart},
+	}
 }
 
-func query(windows string) string {
-	return `
+func query(windows []string) string {
+	yaml := `
 app: bench
 processor:
   watermark: {max_out_of_orderness_secs: 30, emit_interval_secs: 10}
   kafka: {consumer: {topics: [` + dataset.Topic + `]}, producer: {result_topic: aggregated-metrics}}
 pipelines:
-  - name: latency
+`
+	for i, w := range windows {
+		yaml += `  - name: latency` + strconv.Itoa(i) + `
     timestamp: {field: timestamp, unit: ms}
     key: [service, model]
     values: {value: value}
-    windows: ` + windows + `
+    windows: ` + w + `
     aggregates: {value: [count, sum, average, min, max, stddev, p50, p95, p99]}
 `
+	}
+	return yaml
 }
 
 func main() {
 	n := flag.Int("n", 1_000_000, "events")
 	url := flag.String("redis", os.Getenv("TIDEMARK_TEST_REDIS"), "Redis URL; empty: state in memory")
+	only := flag.String("only", "", "names of the queries to measure, with commas; empty: all")
 	flag.Parse()
-	for _, q := range queries {
-		if err := measure(q.name, query(q.windows), *n, *url); err != nil {
+	var one costs
+	for _, q := range queries() {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), q.name) {
+			continue
+		}
+		c, err := measure(q.name, query(q.windows), *n, *url)
+		if err != nil {
 			fmt.Fprintln(os.Stderr, "stream:", err)
 			os.Exit(1)
+		}
+		switch {
+		case q.name == "tumbling":
+			one = c
+		case len(q.windows) > 1 && one.ingest > 0:
+			fmt.Printf("RESULT %s_ingest_over_one %.3g times\n", q.name, (c.ingest+c.ingestServer)/(one.ingest+one.ingestServer))
+			fmt.Printf("RESULT %s_total_over_one %.3g times\n", q.name, c.total()/one.total())
 		}
 	}
 }
@@ -93,68 +127,72 @@ func payloads(n int, log *memlog.Log) ([][]byte, error) {
 	}
 }
 
-func measure(name, yaml string, n int, url string) error {
+func measure(name, yaml string, n int, url string) (costs, error) {
 	ctx := context.Background()
 	app, err := spec.Load([]byte(yaml), name)
 	if err != nil {
-		return err
+		return costs{}, err
 	}
 	// Every run has a pipeline of its own name, so that nothing of an earlier one is found.
-	app.Pipelines[0].App = "bench" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	for i := range app.Pipelines {
+		app.Pipelines[i].App = "bench" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	}
 	var store statestore.Store = memstore.New()
 	server := func() (usage, error) { return usage{}, nil }
 	if url != "" {
 		if store, err = settings.OpenRedis(ctx, app, []string{url}); err != nil {
-			return err
+			return costs{}, err
 		}
 		defer store.Close() //nolint:errcheck // the process ends
 		if server, err = redisUsage(url); err != nil {
-			return err
+			return costs{}, err
 		}
 	}
 	counter := &counted{Store: store}
 	log := memlog.New(memlog.Options{})
 	w, err := rig.New(app, counter, log, dataset.Partitions)
 	if err != nil {
-		return err
+		return costs{}, err
 	}
 	w.Clock = dataset.Base
 	if err := w.RunFire(ctx); err != nil {
-		return err
+		return costs{}, err
 	}
 	in, err := payloads(n, log)
 	if err != nil {
-		return err
+		return costs{}, err
 	}
 	runtime.GC()
 	before, err := server()
 	if err != nil {
-		return err
+		return costs{}, err
 	}
 	began := time.Now()
 	c := costs{millions: float64(n) / 1e6, payloads: len(in)}
-	if err := feed(ctx, w, in, &c); err != nil {
-		return err
+	if err := feed(ctx, w, in, server, &c); err != nil {
+		return costs{}, err
 	}
 	after, err := server()
 	if err != nil {
-		return err
+		return costs{}, err
 	}
 	c.server, c.commits = after.minus(before), counter.commits.Load()
 	if c.results, err = count(ctx, log, app.Pipelines[0].SinkTopic); err != nil {
-		return err
+		return costs{}, err
 	}
 	if c.accounts, err = count(ctx, log, spec.LedgerTopic); err != nil {
-		return err
+		return costs{}, err
 	}
-	for _, slot := range must(store.Slots(ctx, w.Pipelines[0].ID())) {
-		if err := store.Drop(ctx, slot); err != nil {
-			return err
+	for _, p := range w.Pipelines {
+		for _, slot := range must(store.Slots(ctx, p.ID())) {
+			if err := store.Drop(ctx, slot); err != nil {
+				return costs{}, err
+			}
 		}
 	}
 	fmt.Printf("%s: %d events in %d payloads, %d results, %.1f s of wall clock, state in %s\n", name, n, len(in), c.results.records, time.Since(began).Seconds(), where(url))
 	c.print(name)
-	return nil
+	return c, nil
 }
 
 func must[T any](v T, err error) T {
@@ -171,13 +209,20 @@ func where(url string) string {
 	return "Redis"
 }
 
-// feed invokes both functions as they would be, and adds to c what CPU time each of them took. What the garbage collector does
-// belongs to the one that runs meanwhile.
-func feed(ctx context.Context, w *rig.World, in [][]byte, c *costs) error {
+// feed invokes both functions as they would be, and adds to c what CPU time each of them took, here and on the server. What the
+// garbage collector does belongs to the one that runs meanwhile.
+func feed(ctx context.Context, w *rig.World, in [][]byte, server func() (usage, error), c *costs) error {
 	at := processCPU()
-	took := func(sum *float64) {
+	u, err := server()
+	if err != nil {
+		return err
+	}
+	took := func(sum, served *float64) error {
 		now := processCPU()
+		then, err := server()
 		*sum, at = *sum+now-at, now
+		*served, u = *served+then.cpu-u.cpu, then
+		return err
 	}
 	for i, p := range in {
 		answer, err := w.Ingest.Invoke(ctx, p)
@@ -188,13 +233,17 @@ func feed(ctx context.Context, w *rig.World, in [][]byte, c *costs) error {
 			return fmt.Errorf("payload %d was answered %s", i, answer)
 		}
 		if i%fireEvery == fireEvery-1 || i == len(in)-1 {
-			took(&c.ingest)
+			if err := took(&c.ingest, &c.ingestServer); err != nil {
+				return err
+			}
 			w.Clock += 1000
 			if err := w.RunFire(ctx); err != nil {
 				return err
 			}
 			c.ticks++
-			took(&c.fire)
+			if err := took(&c.fire, &c.fireServer); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
