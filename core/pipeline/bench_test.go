@@ -92,3 +92,35 @@ func BenchmarkFire(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n*500), "ns/record")
 }
+
+// BenchmarkTogether is ten pipelines with the same key and value, beside one: alike in their windows, or with windows of their own.
+func BenchmarkTogether(b *testing.B) {
+	const of = `timestamp: {field: t, unit: ms}, key: [k], values: {v: v}, aggregates: {v: [count, sum, average, min, max, stddev, p50, p99]}, windows: `
+	var alike, sizes []string
+	for i := range 10 {
+		alike = append(alike, of+minutes)
+		sizes = append(sizes, of+fmt.Sprintf(`[{type: tumbling, size: %ds}]`, 30*(i+1)))
+	}
+	for _, c := range []struct {
+		name   string
+		blocks []string
+	}{{"one", alike[:1]}, {"ten-alike", alike}, {"ten-sizes", sizes}} {
+		b.Run(c.name, func(b *testing.B) {
+			pipes := compileAll(b, c.blocks...)
+			f, records := NewSharedFolder(together, pipes), batch(0)
+			chunks := make([]*Chunk, len(pipes))
+			for i := range chunks {
+				chunks[i] = &Chunk{Fence: event.MinTime.Add(event.Span(i))} // a plan of its own each
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				f.Begin(0, chunks)
+				for i := range records {
+					f.Add(&records[i])
+				}
+				f.Finish(0)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(records)), "ns/record")
+		})
+	}
+}

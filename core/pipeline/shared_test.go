@@ -203,8 +203,12 @@ func TestWhatIsAlikeIsFoldedOnce(t *testing.T) {
 
 func TestFencesApartShareUntilARecordIsBetweenThem(t *testing.T) {
 	const of = `timestamp: {field: t, unit: ms}, key: [k], values: {v: v}, aggregates: {v: [sum]}, windows: `
-	tumbling := func(lateness string) string { return of + `[{type: tumbling, size: 10ms, allowed_lateness: ` + lateness + `}]` }
-	session := func(lateness string) string { return of + `[{type: session, gap: 3ms, allowed_lateness: ` + lateness + `}]` }
+	tumbling := func(lateness string) string {
+		return of + `[{type: tumbling, size: 10ms, allowed_lateness: ` + lateness + `}]`
+	}
+	session := func(lateness string) string {
+		return of + `[{type: session, gap: 3ms, allowed_lateness: ` + lateness + `}]`
+	}
 	for _, c := range []struct {
 		name   string
 		pipes  []string

@@ -53,51 +53,75 @@ type Applied struct {
 	Err error
 }
 
+// rounds is how often pipelines are looked for that can go on together: those whose cut had moved since they were last here have
+// learned of it, and those that the first round left behind may share with each other.
+const rounds = 3
+
 // inOnePass returns how many of the records are done with for each pipeline.
 func (g *Together) inOnePass(ctx context.Context, part kafkaio.Partition, records []event.Record, w *Work) []int {
 	done := make([]int, len(g.appliers))
 	if len(g.appliers) < 2 {
 		return done
 	}
-	slots := make([]*slot, len(g.appliers))
-	for i, a := range g.appliers { // always in this order; whoever else locks slots locks one
-		slots[i] = a.slot(part)
-		slots[i].mu.Lock()
-		defer slots[i].mu.Unlock()
+	slots, unlock := g.lock(part)
+	defer unlock()
+	for _, s := range slots {
+		s.first = records[0].Offset
 	}
 	p := g.pass(part.TopicPartition) // it belongs to whoever has the slots
-	p.begin(slots, records)
-	if p.taking < 2 {
-		return done
-	}
-	for i, s := range slots {
-		if p.takes[i] {
-			s.first = records[0].Offset
-			w.Duplicates += int64(p.at)
-			done[i] = p.at
+	for range rounds {
+		if p.begin(slots, records); p.taking < 2 || ctx.Err() != nil {
+			break
 		}
-	}
-	for p.at < len(records) && p.taking > 0 && ctx.Err() == nil {
-		n := min(len(records)-p.at, g.appliers[0].Buffer)
-		to := records[len(records)-1].Offset + 1
-		if p.at+n < len(records) {
-			to = records[p.at+n].Offset
-		}
-		if faults.Off(faults.SkewLog) {
-			for i := range records[p.at : p.at+n] {
-				records[p.at+i].Timestamp = g.appliers[0].Clock()
-			}
-		}
-		p.fold(slots, records[p.at:p.at+n], to)
-		p.commit(ctx, g.appliers, slots, n, w)
-		p.at += n
 		for i := range slots {
 			if p.takes[i] {
+				w.Duplicates += int64(max(p.at-done[i], 0))
 				done[i] = p.at
+			}
+		}
+		for p.at < len(records) && p.taking > 0 {
+			n := g.chunk(ctx, p, slots, records[p.at:], w)
+			p.at += n
+			for i := range slots {
+				if p.takes[i] {
+					done[i] = p.at
+				}
 			}
 		}
 	}
 	return done
+}
+
+// lock returns the slots of a partition, which nobody else has until they are unlocked. They are locked in the order of the pipelines;
+// whoever else locks slots locks one.
+func (g *Together) lock(part kafkaio.Partition) (slots []*slot, unlock func()) {
+	slots = make([]*slot, len(g.appliers))
+	for i, a := range g.appliers {
+		slots[i] = a.slot(part)
+		slots[i].mu.Lock()
+	}
+	return slots, func() {
+		for _, s := range slots {
+			s.mu.Unlock()
+		}
+	}
+}
+
+// chunk folds and commits the first of the records, as many as are folded at once, and returns how many those are.
+func (g *Together) chunk(ctx context.Context, p *pass, slots []*slot, records []event.Record, w *Work) int {
+	n := min(len(records), g.appliers[0].Buffer)
+	to := records[len(records)-1].Offset + 1
+	if n < len(records) {
+		to = records[n].Offset
+	}
+	if faults.Off(faults.SkewLog) {
+		for i := range records[:n] {
+			records[i].Timestamp = g.appliers[0].Clock()
+		}
+	}
+	p.fold(slots, records[:n], to)
+	p.commit(ctx, g.appliers, slots, n, w)
+	return n
 }
 
 func (g *Together) pass(tp event.TopicPartition) *pass {

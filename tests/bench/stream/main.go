@@ -53,23 +53,24 @@ func queries() []struct {
 }
 
 func query(windows []string) string {
-	yaml := `
+	var yaml strings.Builder
+	yaml.WriteString(`
 app: bench
 processor:
   watermark: {max_out_of_orderness_secs: 30, emit_interval_secs: 10}
   kafka: {consumer: {topics: [` + dataset.Topic + `]}, producer: {result_topic: aggregated-metrics}}
 pipelines:
-`
+`)
 	for i, w := range windows {
-		yaml += `  - name: latency` + strconv.Itoa(i) + `
+		fmt.Fprintf(&yaml, `  - name: latency%d
     timestamp: {field: timestamp, unit: ms}
     key: [service, model]
     values: {value: value}
-    windows: ` + w + `
+    windows: %s
     aggregates: {value: [count, sum, average, min, max, stddev, p50, p95, p99]}
-`
+`, i, w)
 	}
-	return yaml
+	return yaml.String()
 }
 
 func main() {
