@@ -224,11 +224,12 @@ type batch struct {
 	partition, from, to int
 }
 
-// runIngest starts an invocation of ingest. The trigger goes on behind the batches once none of their offsets failed.
+// runIngest starts an invocation of ingest. The trigger goes on behind the batches, of each partition up to the first offset that failed:
+// a partition that one pipeline has to leave where it is does not stop the others.
 func (s *Sim) runIngest(a *actor, batches []batch) {
 	records := map[event.TopicPartition][]event.Record{}
 	for _, b := range batches {
-		records[partition(b.partition)] = s.logs[b.partition][b.from:b.to]
+		records[s.sc.partition(b.partition)] = s.logs[b.partition][b.from:b.to]
 	}
 	s.say("RUN %s %v", a.name, batches)
 	a.busy, a.done = true, make(chan func(), 1)
@@ -236,23 +237,50 @@ func (s *Sim) runIngest(a *actor, batches []batch) {
 	go func() {
 		answer, err := a.ingest.Invoke(a.ctx, payload)
 		a.done <- func() {
-			var got struct {
-				BatchItemFailures []json.RawMessage `json:"batchItemFailures"`
-			}
+			var failed map[string]int64
+			n := 0
 			if err == nil {
-				err = json.Unmarshal(answer, &got)
+				failed, n, err = failures(answer)
 			}
-			s.say("  %s ends: %d failed, err=%v", a.name, len(got.BatchItemFailures), err)
-			if err != nil || len(got.BatchItemFailures) > 0 || a.dead.Load() {
+			s.say("  %s ends: %d failed, err=%v", a.name, n, err)
+			if err != nil || a.dead.Load() {
 				return
 			}
 			for _, b := range batches {
+				tp := s.sc.partition(b.partition)
+				if at, some := failed[fmt.Sprintf("%s-%d", tp.Topic, tp.Partition)]; some {
+					for b.to > b.from && s.logs[b.partition][b.to-1].Offset >= at {
+						b.to--
+					}
+				}
 				if b.from <= s.at[b.partition] {
 					s.at[b.partition] = max(s.at[b.partition], b.to)
 				}
 			}
 		}
 	}()
+}
+
+// failures returns the first offset that failed of each partition, and how many did in all.
+func failures(answer []byte) (map[string]int64, int, error) {
+	var got struct {
+		BatchItemFailures []struct {
+			ItemIdentifier struct {
+				Partition string `json:"partition"`
+				Offset    int64  `json:"offset"`
+			} `json:"itemIdentifier"`
+		} `json:"batchItemFailures"`
+	}
+	if err := json.Unmarshal(answer, &got); err != nil {
+		return nil, 0, err
+	}
+	first := map[string]int64{}
+	for _, f := range got.BatchItemFailures {
+		if at, ok := first[f.ItemIdentifier.Partition]; !ok || f.ItemIdentifier.Offset < at {
+			first[f.ItemIdentifier.Partition] = f.ItemIdentifier.Offset
+		}
+	}
+	return first, len(got.BatchItemFailures), nil
 }
 
 // reap takes the answers of invocations that have ended.
@@ -268,8 +296,4 @@ func (s *Sim) reap() {
 		default:
 		}
 	}
-}
-
-func partition(p int) event.TopicPartition {
-	return event.TopicPartition{Topic: "events", Partition: int32(p)}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -21,20 +22,22 @@ import (
 // history of the slot that the plan took it from.
 type book struct {
 	pipe   *pipeline.Pipeline
+	query  *Query
 	plan   *apply.Plan
 	raised map[key]map[int64]event.Time // fences of the slot at the moment of a raise
 	fences []map[int64]event.Time       // by partition: of the offsets that plans have
 	plans  []oracle.Plan                // that were committed
+	rested *apply.Plan                  // the last one when it was looked whether the run is over
 }
 
 type key struct {
-	token     statestore.Token
-	partition int32
-	offset    int64
+	token statestore.Token
+	event.TopicPartition
+	offset int64
 }
 
-func newBook(p *pipeline.Pipeline, partitions int) *book {
-	b := &book{pipe: p, plan: &apply.Plan{Watermark: event.MinTime}, raised: map[key]map[int64]event.Time{}}
+func newBook(p *pipeline.Pipeline, q *Query, partitions int) *book {
+	b := &book{pipe: p, query: q, plan: &apply.Plan{Watermark: event.MinTime}, raised: map[key]map[int64]event.Time{}}
 	for range partitions {
 		b.fences = append(b.fences, map[int64]event.Time{})
 	}
@@ -72,11 +75,12 @@ func (s *Sim) enter(b *book, plan *apply.Plan) {
 		s.problem(Regress, "%s: plan %d W=%d after plan %d W=%d", b.pipe.Name, plan.Number, s.rel(plan.Watermark), b.plan.Number, s.rel(b.plan.Watermark))
 	}
 	for p := range b.fences {
-		tp := partition(p)
+		tp := s.sc.partition(p)
 		now, ok := plan.Partitions[tp]
 		if !ok {
 			continue
 		}
+		s.counted(b, p, &now)
 		before, known := b.plan.Partitions[tp]
 		s.say("      %d: to %d, replay from %d", p, now.Offset, now.ReplayFrom)
 		switch {
@@ -87,7 +91,7 @@ func (s *Sim) enter(b *book, plan *apply.Plan) {
 		case now.Plan != plan.Number || now.Token == before.Token:
 			continue // not of this plan: a partition of its own genesis
 		}
-		folded := b.raised[key{now.Token, int32(p), now.Offset}]
+		folded := b.raised[key{now.Token, tp, now.Offset}]
 		for o := before.Offset; o < now.Offset; o++ {
 			f, ok := folded[o]
 			if !ok {
@@ -101,6 +105,79 @@ func (s *Sim) enter(b *book, plan *apply.Plan) {
 	}
 	b.plan = plan
 	b.plans = append(b.plans, asLedger(b, plan))
+}
+
+// seen is what a query makes of the records of one partition.
+type seen struct {
+	in, filtered, rejected int64
+	last                   event.Time // the largest event time read
+	taken                  []oracle.Event
+	dead                   []rig.Side
+}
+
+// see reads the first records of a partition as the query does, up to an offset.
+func (s *Sim) see(q *Query, p int, to int64) seen {
+	out := seen{last: event.MinTime}
+	tp := s.sc.partition(p)
+	for i, rec := range s.logs[p] {
+		if rec.Offset >= to {
+			break
+		}
+		r := s.sc.Logs[p][i]
+		at, filtered, reason := q.Reading.read(r)
+		switch out.in++; {
+		case reason != "":
+			out.rejected++
+			out.dead = append(out.dead, rig.Side{Topic: tp.Topic, Partition: tp.Partition, Offset: rec.Offset, Reason: string(reason)})
+			continue
+		case filtered:
+			out.filtered++
+		default:
+			out.taken = append(out.taken, oracle.Event{TopicPartition: tp, Offset: rec.Offset, Time: at, Key: q.Reading.key(r), Value: q.Reading.value(r, p, i)})
+		}
+		out.last = max(out.last, at)
+	}
+	return out
+}
+
+// blocks returns the offset of the first record that stops a partition, and whether there is one, now or among the records to come.
+func (s *Sim) blocks(q *Query, p int) (int64, bool) {
+	if q.policy() != spec.PolicyFail {
+		return 0, false
+	}
+	for i, r := range s.sc.Logs[p] {
+		if _, _, reason := q.Reading.read(r); reason != "" {
+			if i < len(s.logs[p]) {
+				return s.logs[p][i].Offset, true
+			}
+			return math.MaxInt64, true
+		}
+	}
+	return 0, false
+}
+
+// counted compares the running totals and the largest event time that a plan commits with what the records below its offset are.
+func (s *Sim) counted(b *book, p int, now *apply.Base) {
+	x := s.see(b.query, p, now.Offset)
+	want := pipeline.Counts{In: x.in, Filtered: x.filtered}
+	switch b.query.policy() {
+	case spec.PolicyRetry, spec.PolicyDeadLetter:
+		want.Dead = x.rejected
+	case spec.PolicySkip:
+		want.Skipped = x.rejected
+	case spec.PolicyFail:
+		if at, ok := s.blocks(b.query, p); ok && now.Offset > at {
+			s.problem(Lost, "%s/%d: plan %d has the offset %d, beyond the record that blocks it", b.pipe.Name, p, now.Plan, at)
+		}
+	}
+	got := now.Totals.Counts
+	got.Late, got.LateWindows, got.Unassigned = 0, 0, 0 // by fences, and by all plans: the judge looks at what is late
+	if got != want {
+		s.problem(Unbalanced, "%s/%d: plan %d up to offset %d counts %+v, want %+v", b.pipe.Name, p, now.Plan, now.Offset, got, want)
+	}
+	if now.MaxTime != x.last {
+		s.problem(Wrong, "%s/%d: the largest time of plan %d up to offset %d is %d, want %d", b.pipe.Name, p, now.Plan, now.Offset, s.rel(now.MaxTime), s.rel(x.last))
+	}
 }
 
 // asLedger is what the ledger would say of a plan, as far as the judge asks.
@@ -136,10 +213,10 @@ func (s *Sim) judgeOne(b *book) error {
 	if u := oracle.Unbalanced(ledger); u != "" { // also of attempts that died, where they can be seen
 		s.problem(Unbalanced, "%s: %s", b.pipe.Name, u)
 	}
-	events, dead := s.events()
+	events, dead := s.events(b)
 	for _, e := range events {
-		if _, ok := b.fences[e.Partition][e.Offset]; !ok {
-			s.problem(Lost, "%s: %d/%d was never folded", b.pipe.Name, e.Partition, e.Offset)
+		if _, ok := b.fence(s, e); !ok {
+			s.problem(Lost, "%s: %s/%d/%d was never folded", b.pipe.Name, e.Topic, e.Partition, e.Offset)
 		}
 	}
 	results, err := rig.ParseResults(s.log.Records(b.pipe.SinkTopic))
@@ -150,9 +227,16 @@ func (s *Sim) judgeOne(b *book) error {
 	if b.pipe.Accumulation != spec.Discarding {
 		s.shrunk(b, results)
 	}
-	panes, late := b.expect(events)
+	panes, late := b.expect(s, events)
 	if s.sc.InOrder && len(late) > 0 {
-		s.problem(OrderLate, "%s: %d records are late, the first is %d/%d", b.pipe.Name, len(late), late[0].Partition, late[0].Offset)
+		s.problem(OrderLate, "%s: %d records are late, the first is %s/%d/%d", b.pipe.Name, len(late), late[0].Topic, late[0].Partition, late[0].Offset)
+	}
+	counted := int64(0)
+	for _, base := range b.plan.Partitions {
+		counted += base.Totals.Late
+	}
+	if counted != int64(len(late)) {
+		s.problem(Unbalanced, "%s: the last plan counts %d late records, want %d", b.pipe.Name, counted, len(late))
 	}
 	for _, text := range s.compare(b, panes, results) {
 		s.problem(kindOf(text), "%s: %s", b.pipe.Name, text)
@@ -199,9 +283,11 @@ func kindOf(text string) Kind {
 
 // expect is the batch computation. A definition takes a record or not by the fence of its fold; of the definition's windows,
 // those that a plan had finished with do not get it. Where an attempt at a plan died in between, its fence is the higher one.
-func (b *book) expect(events []oracle.Event) (panes []oracle.Pane, late []oracle.Event) {
+//
+// Windows that have not closed have no panes: in the end there are some where a partition is blocked.
+func (b *book) expect(s *Sim, events []oracle.Event) (panes []oracle.Pane, late []oracle.Event) {
 	folded := func(e oracle.Event) event.Time {
-		if f, ok := b.fences[e.Partition][e.Offset]; ok {
+		if f, ok := b.fence(s, e); ok {
 			return f
 		}
 		return event.MinTime
@@ -219,10 +305,28 @@ func (b *book) expect(events []oracle.Event) (panes []oracle.Pane, late []oracle
 		if d[0].Kind == window.KindSession {
 			fence = folded
 		}
+		hold := event.Span(0)
+		if b.query.Trigger.FinalOnly {
+			hold = d[0].Lateness
+		}
 		more, _ := oracle.Compute(d, taken, fence)
-		panes = append(panes, more...)
+		for _, p := range more {
+			if p.End.Add(hold) <= b.plan.Watermark {
+				panes = append(panes, p)
+			}
+		}
 	}
 	return panes, late
+}
+
+// fence is under which fence a record was folded that a plan has.
+func (b *book) fence(s *Sim, e oracle.Event) (event.Time, bool) {
+	p := int(e.Partition)
+	if e.Topic == clicks {
+		p += len(s.logs) - s.sc.Clicks
+	}
+	f, ok := b.fences[p][e.Offset]
+	return f, ok
 }
 
 // shrunk looks for revisions that lack records of the one before.
@@ -240,23 +344,35 @@ func (s *Sim) shrunk(b *book, results []rig.Result) {
 	}
 }
 
-// events lists what was appended: the records that can be read, and the dead letters that the others must become.
-func (s *Sim) events() (events []oracle.Event, dead []rig.Side) {
-	for p, log := range s.logs {
-		for i, rec := range log {
-			r := s.sc.Logs[p][i]
-			tp := partition(p)
-			switch r.Kind {
-			case Normal:
-				events = append(events, oracle.Event{TopicPartition: tp, Offset: rec.Offset, Time: r.time(), Key: r.key(), Value: r.value(p, i)})
-			case Undecodable:
-				dead = append(dead, rig.Side{Topic: tp.Topic, Partition: tp.Partition, Offset: rec.Offset, Reason: string(event.ReasonDecode)})
-			case Future:
-				dead = append(dead, rig.Side{Topic: tp.Topic, Partition: tp.Partition, Offset: rec.Offset, Reason: string(event.ReasonTimestampFuture)})
-			}
+// events lists the records that a pipeline has to have in its results, and the dead letters that others must become: of a partition
+// that is blocked, what its last plan has.
+func (s *Sim) events(b *book) (taken []oracle.Event, dead []rig.Side) {
+	for p := range s.logs {
+		tp := s.sc.partition(p)
+		if !b.query.reads(tp) {
+			continue
+		}
+		to := int64(math.MaxInt64)
+		if s.blocked(b) {
+			to = b.plan.Partitions[tp].Offset
+		}
+		x := s.see(b.query, p, to)
+		taken, dead = append(taken, x.taken...), append(dead, x.dead...)
+	}
+	if b.query.policy() == spec.PolicySkip {
+		dead = nil
+	}
+	return taken, dead
+}
+
+// blocked reports whether some partition of a pipeline is.
+func (s *Sim) blocked(b *book) bool {
+	for p := range s.logs {
+		if _, ok := s.blocks(b.query, p); ok && b.query.reads(s.sc.partition(p)) {
+			return true
 		}
 	}
-	return events, dead
+	return false
 }
 
 func (s *Sim) compareSides(b *book, topic string, want []rig.Side) error {
@@ -277,24 +393,54 @@ func (s *Sim) compareSides(b *book, topic string, want []rig.Side) error {
 	for x, n := range left {
 		switch {
 		case n > 0:
-			s.problem(Lost, "%s: %s lacks %d/%d %s", b.pipe.Name, topic, x.Partition, x.Offset, x.Reason)
+			s.problem(Lost, "%s: %s lacks %s/%d/%d %s", b.pipe.Name, topic, x.Topic, x.Partition, x.Offset, x.Reason)
 		case n < 0:
-			s.problem(Doubled, "%s: %s has %d/%d %s %d times too often", b.pipe.Name, topic, x.Partition, x.Offset, x.Reason, -n)
+			s.problem(Doubled, "%s: %s has %s/%d/%d %s %d times too often", b.pipe.Name, topic, x.Topic, x.Partition, x.Offset, x.Reason, -n)
 		}
 	}
 	return nil
 }
 
-// done reports whether the plans have all records, and nothing is open any more.
+// done reports whether the plans have all records, and nothing is open any more: but for what a blocked partition holds open.
 func (s *Sim) done() bool {
+	done := true
 	for _, b := range s.books {
+		if s.blocked(b) {
+			done = s.rests(b) && done
+			continue
+		}
 		for p, log := range s.logs {
-			base, ok := b.plan.Partitions[partition(p)]
-			if !ok || len(log) > 0 && base.Offset <= log[len(log)-1].Offset {
-				return false
+			tp := s.sc.partition(p)
+			base, ok := b.plan.Partitions[tp]
+			if b.query.reads(tp) && (!ok || len(log) > 0 && base.Offset <= log[len(log)-1].Offset) {
+				done = false
 			}
 		}
-		if b.plan.Watermark < s.sc.lastEnd(b.pipe) {
+		done = done && b.plan.Watermark >= s.sc.lastEnd(b.query)
+	}
+	return done
+}
+
+// rests reports whether a pipeline with a blocked partition has come as far as it can: its watermark to where the blocked partitions
+// hold it, and a round of fire has changed neither that nor an offset.
+func (s *Sim) rests(b *book) bool {
+	held := event.MaxTime
+	for p := range s.logs {
+		if at, ok := s.blocks(b.query, p); ok && b.query.reads(s.sc.partition(p)) {
+			mark := s.see(b.query, p, at).last
+			if mark != event.MinTime {
+				mark = mark.Add(-b.query.Bound)
+			}
+			held = min(held, mark)
+		}
+	}
+	before := b.rested
+	b.rested = b.plan
+	if before == nil || before.Watermark != b.plan.Watermark || b.plan.Watermark < held {
+		return false
+	}
+	for tp, base := range b.plan.Partitions {
+		if before.Partitions[tp].Offset != base.Offset {
 			return false
 		}
 	}

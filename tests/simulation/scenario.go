@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
+	"sync"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
-	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
@@ -25,11 +24,8 @@ const never event.Span = 24 * 3600 * 1000
 type Scenario struct {
 	Seed         uint64
 	Logs         [][]Record // by partition
-	Pipelines    [][]window.Definition
-	Triggers     []Triggered // of each pipeline; none: at the end of windows, and for late records
-	Bound        event.Span
-	Idle         event.Span
-	EmitInterval event.Span
+	Clicks       int        // how many of the last partitions are of a second topic, which not every pipeline reads
+	Pipelines    []Query
 	Buffer       int
 	CompactAfter int
 	Faults       int // operations and slots that go wrong, at most
@@ -84,9 +80,10 @@ const (
 
 // Record is a record of a scenario.
 type Record struct {
-	Kind RecordKind
-	At   int // event time, in tenths of a unit since the epoch
-	Key  int
+	Kind  RecordKind
+	At    int // event time, in tenths of a unit since the epoch
+	Key   int
+	Grade int // what conditions and derived fields look at
 }
 
 func (r Record) time() event.Time { return epoch.Add(event.Span(r.At) * unit / 10) }
@@ -102,9 +99,23 @@ const skew = 30 * unit
 // own clock would take it.
 const futureBy = 40 * unit
 
-func (sc *Scenario) app() (*spec.App, error) {
-	var b strings.Builder
-	fmt.Fprint(&b, `
+// events and clicks are the source topics. The second one comes first by name: positions of records are compared by the names of topics.
+const (
+	events = "events"
+	clicks = "clicks"
+)
+
+// partition is where the records of one of the scenario's partitions are.
+func (sc *Scenario) partition(p int) event.TopicPartition {
+	if first := len(sc.Logs) - sc.Clicks; p >= first {
+		return event.TopicPartition{Topic: clicks, Partition: int32(p - first)}
+	}
+	return event.TopicPartition{Topic: events, Partition: int32(p)}
+}
+
+// template is the spec of which each scenario makes its own: reading it costs more than most schedules.
+var template = sync.OnceValues(func() (*spec.App, error) {
+	return spec.Load([]byte(`
 app: simulation
 processor:
   parallelism: 1
@@ -113,50 +124,49 @@ processor:
     consumer: {group_id: trigger}
     producer: {result_topic: results}
 pipelines:
-`)
-	for i := range sc.Pipelines {
-		fmt.Fprintf(&b, `
-  - name: p%d
+  - name: p
     topics: [events]
     timestamp: {field: t, unit: ms}
     values: {v: v}
     windows: [{name: w, type: tumbling, size: 1s}]
     aggregates: {v: [count, sum, min, max, first, last, distinct]}
-    error_handling: {dead_letter_topic: dead%d}
-    sink: {topic: results%d}
-    late: {topic: late%d}
-`, i, i, i, i)
-	}
-	app, err := spec.Load([]byte(b.String()), "simulation.yaml")
+`), "simulation.yaml")
+})
+
+func (sc *Scenario) app() (*spec.App, error) {
+	t, err := template()
 	if err != nil {
 		return nil, err
 	}
-	app.BufferSize = sc.Buffer
-	for i, defs := range sc.Pipelines {
-		app.Pipelines[i].Windows = defs
-		if i < len(sc.Triggers) {
-			app.Pipelines[i].Trigger, app.Pipelines[i].Accumulation = sc.Triggers[i].Trigger, sc.Triggers[i].Accumulation
-		}
-		app.Pipelines[i].Watermark = spec.Watermark{
-			MaxOutOfOrder: sc.Bound, EmitInterval: sc.EmitInterval, IdleTimeout: sc.Idle, AllIdle: spec.AllIdleAdvance, MaxFutureSkew: skew,
-		}
+	app := *t
+	app.BufferSize, app.Pipelines = sc.Buffer, nil
+	for i := range sc.Pipelines {
+		p := t.Pipelines[0]
+		p.Name = fmt.Sprintf("p%d", i)
+		p.SinkTopic, p.LateTopic, p.DeadLetterTopic = fmt.Sprintf("results%d", i), fmt.Sprintf("late%d", i), fmt.Sprintf("dead%d", i)
+		sc.Pipelines[i].fill(&p)
+		app.Pipelines = append(app.Pipelines, p)
 	}
-	return app, nil
+	return &app, nil
 }
 
-// lastEnd is when everything in the scenario is final.
-func (sc *Scenario) lastEnd(p *pipeline.Pipeline) event.Time {
+// lastEnd is when everything in the scenario is final for a query.
+func (sc *Scenario) lastEnd(q *Query) event.Time {
 	last := event.MinTime
-	for _, log := range sc.Logs {
+	for p, log := range sc.Logs {
+		if !q.reads(sc.partition(p)) {
+			continue
+		}
 		for _, r := range log {
-			if r.Kind != Normal {
+			at, filtered, reason := q.Reading.read(r)
+			if filtered || reason != "" {
 				continue
 			}
-			for i := range p.Windows {
-				d := &p.Windows[i]
-				end := r.time().Add(d.Gap)
+			for i := range q.Windows {
+				d := &q.Windows[i]
+				end := at.Add(d.Gap)
 				if d.Kind != window.KindSession {
-					s, ok := d.Slice(r.time())
+					s, ok := d.Slice(at)
 					if !ok {
 						continue
 					}
@@ -169,6 +179,8 @@ func (sc *Scenario) lastEnd(p *pipeline.Pipeline) event.Time {
 	return last
 }
 
+func (q *Query) reads(tp event.TopicPartition) bool { return tp.Topic == events || q.Both }
+
 func pick[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values))] }
 
 // New returns the scenario of a seed. Small worlds fail more often than large ones: a few records, two partitions, one or two
@@ -180,20 +192,15 @@ func New(seed uint64) Scenario {
 		sc := Traces()[n].sc()
 		sc.Seed, sc.Trace, sc.Jitter, sc.Steps, sc.Faults, sc.Kills = seed, n+1, pick(r, 0, 0, 10, 40), r.IntN(100), r.IntN(3), r.IntN(2)
 		sc.StoreFaults, sc.NoMarkers, sc.SingleUse = true, r.IntN(2) == 0, r.IntN(3) == 0
+		if r.IntN(3) == 0 {
+			sc.join(r)
+		}
 		return sc
 	}
 	sc := Scenario{
-		Seed: seed, Bound: pick[event.Span](r, 0, 0, 0, unit), Idle: never, Buffer: pick(r, 1, 2, 3, 1000), CompactAfter: pick(r, 1, 1, 2, 256),
+		Seed: seed, Buffer: pick(r, 1, 2, 3, 1000), CompactAfter: pick(r, 1, 1, 2, 256),
 		Faults: pick(r, 0, 1, 1, 2, 2, 3, 6), Kills: pick(r, 0, 1, 1, 2, 4), Firers: pick(r, 1, 2, 2, 3), Ingesters: pick(r, 1, 2, 2, 3), Steps: 80 + r.IntN(200),
 		StoreFaults: r.IntN(2) > 0, CallFaults: r.IntN(3) == 0, Drops: r.IntN(3) == 0, InOrder: r.IntN(4) == 0, NoMarkers: r.IntN(2) == 0, SingleUse: r.IntN(3) == 0, Holes: r.IntN(2) == 0,
-		EmitInterval: pick[event.Span](r, 0, 0, 1, 20*unit),
-	}
-	if !sc.InOrder && r.IntN(3) == 0 {
-		sc.Idle = pick[event.Span](r, 1, 2, 5) * unit
-	}
-	sc.Pass = unit / 2
-	if sc.Idle != never {
-		sc.Pass = sc.Idle/2 + unit/2
 	}
 	sc.Batch = pick(r, 1, 2, 2, 4)
 	sc.strikes(r)
@@ -202,14 +209,24 @@ func New(seed uint64) Scenario {
 		sc.AtOnce, sc.StoreFaults = true, false
 		sc.Strikes = slices.DeleteFunc(sc.Strikes, func(k Strike) bool { return k.Kind == StrikeBack || k.Kind == StrikeLose })
 	}
-	for range pick(r, 1, 1, 1, 2) {
-		sc.Pipelines = append(sc.Pipelines, definitions(r))
+	keys, special, partitions := pick(r, 1, 1, 1, 2), r.IntN(4) == 0, pick(r, 1, 2, 2, 2, 2, 3)
+	if partitions > 1 && r.IntN(6) == 0 {
+		sc.Clicks = 1
 	}
-	if panes := rand.New(rand.NewPCG(seed, 0x70616e6573)); panes.IntN(3) == 0 {
-		sc.triggers(panes)
+	sc.Pipelines = append(sc.Pipelines, sc.query(r))
+	sc.Pipelines[0].Both = true
+	sc.Pipelines[0].settle(&sc)
+	for range pick(r, 0, 0, 0, 0, 0, 1, 1, 1, 2) {
+		sc.join(r)
 	}
-	keys, special := pick(r, 1, 1, 1, 2), r.IntN(4) == 0
-	for range pick(r, 1, 2, 2, 2, 2, 3) {
+	sc.Pass = unit / 2
+	for i := range sc.Pipelines {
+		if idle := sc.Pipelines[i].Idle; idle != never {
+			sc.Pass = max(sc.Pass, idle/2+unit/2)
+		}
+	}
+	coarse := r.IntN(4) == 0 // times that are equal are told apart by their partitions and offsets
+	for range partitions {
 		log := make([]Record, 1+r.IntN(5))
 		at := 0
 		for i := range log {
@@ -222,6 +239,10 @@ func New(seed uint64) Scenario {
 				at = min(at+r.IntN(15), 60)
 				log[i].At = at
 			}
+			if coarse {
+				log[i].At -= log[i].At % 5
+			}
+			log[i].Grade = r.IntN(grades)
 			if special && r.IntN(4) == 0 {
 				log[i].Kind = pick(r, Undecodable, Future)
 			}
@@ -265,61 +286,4 @@ func (sc *Scenario) strikes(r *rand.Rand) {
 		}
 		sc.Strikes = append(sc.Strikes, k)
 	}
-}
-
-// Triggered says when a pipeline's windows go out, and what they hold then.
-type Triggered struct {
-	spec.Trigger
-	spec.Accumulation
-}
-
-// triggers chooses for each pipeline: mostly nothing but the end of windows. Panes that discard need transactions: those of a plan that
-// never was cannot be told by their revision.
-func (sc *Scenario) triggers(r *rand.Rand) {
-	for range sc.Pipelines {
-		t := Triggered{Accumulation: spec.Accumulating}
-		switch r.IntN(8) {
-		case 0:
-			t.EarlyEvery = pick[event.Span](r, 1, 2) * unit
-		case 1:
-			t.Count = int64(1 + r.IntN(3))
-		case 2:
-			t.EarlyEvery, t.Count = unit, int64(1+r.IntN(3))
-		case 3:
-			t.OnChange = true
-		case 4:
-			t.FinalOnly = true
-		}
-		switch r.IntN(5) {
-		case 0:
-			t.Accumulation = spec.Retracting
-		case 1, 2:
-			if !t.OnChange && !sc.AtOnce {
-				t.Accumulation = spec.Discarding
-			}
-		}
-		sc.Triggers = append(sc.Triggers, t)
-	}
-}
-
-// definitions returns the window definitions of a pipeline: mostly one.
-func definitions(r *rand.Rand) []window.Definition {
-	defs := make([]window.Definition, pick(r, 1, 1, 1, 2))
-	for i := range defs {
-		d := window.Definition{Name: fmt.Sprintf("w%d", i), Lateness: pick[event.Span](r, 0, 0, 1, 2) * unit}
-		switch r.IntN(6) {
-		case 0, 1:
-			d.Kind, d.Size = window.KindTumbling, unit
-		case 4:
-			d.Kind, d.Gap, d.Max = window.KindSession, pick[event.Span](r, 1, 2)*unit, pick[event.Span](r, 2, 3)*unit
-		case 5:
-			d.Kind, d.Size, d.Step = window.KindCumulate, 2*unit, unit
-		case 2:
-			d.Kind, d.Size, d.Slide = window.KindSliding, 2*unit, unit
-		case 3:
-			d.Kind, d.Gap = window.KindSession, pick[event.Span](r, 1, 2)*unit
-		}
-		defs[i] = d
-	}
-	return defs
 }

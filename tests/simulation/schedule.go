@@ -145,12 +145,17 @@ func (s *Sim) appendTo(p int) {
 	if r.Kind == Future {
 		at = rec.Timestamp.Add(futureBy)
 	}
-	rec.Value = fmt.Appendf(nil, `{"t":%d,"v":%d}`, int64(at), int64(r.value(p, i)))
+	rec.Value = fmt.Appendf(nil, `{"t":%d,"v":%d,"k":%q,"g":%d`, int64(at), int64(r.value(p, i)), r.key(), r.Grade)
+	if r.Grade < grades-1 {
+		rec.Value = append(rec.Value, `,"h":2`...)
+	}
+	rec.Value = append(rec.Value, '}')
 	if r.Kind == Undecodable {
 		rec.Value = rec.Value[:4]
 	}
 	s.logs[p] = append(s.logs[p], rec)
-	if err := s.log.Append("events", int32(p), rec); err != nil {
+	tp := s.sc.partition(p)
+	if err := s.log.Append(tp.Topic, tp.Partition, rec); err != nil {
 		s.problem(Wrong, "append: %v", err)
 	}
 	s.result.Records++
@@ -203,7 +208,7 @@ func (s *Sim) commitTrigger() {
 	positions := map[event.TopicPartition]kafkaio.Committed{}
 	for p, at := range s.at {
 		if at > 0 {
-			positions[partition(p)] = kafkaio.Committed{Offset: s.logs[p][at-1].Offset + 1}
+			positions[s.sc.partition(p)] = kafkaio.Committed{Offset: s.logs[p][at-1].Offset + 1}
 		}
 	}
 	s.log.SetGroup("trigger", positions)

@@ -78,8 +78,9 @@ type Sim struct {
 	parked []*parked
 	trace  *strings.Builder // nil: none
 
-	actors []*actor          // those that are alive
-	named  map[string]*actor // those of a trace
+	actors []*actor           // those that are alive
+	named  map[string]*actor  // those of a trace
+	others func(*parked) bool // while a trace lets one pipeline fire: what fails of the others
 	born   int
 	tokens uint64
 	cells  map[statestore.Slot]*cell
@@ -136,10 +137,13 @@ func (s *Sim) open() (err error) {
 		return err
 	}
 	s.log = memlog.New(memlog.Options{NoMarkers: s.sc.NoMarkers, SingleUse: s.sc.SingleUse, NoTransactions: s.sc.AtOnce, Now: s.clock})
-	topics := []string{"events", spec.LedgerTopic, spec.PanesTopic}
+	topics := []string{events, spec.LedgerTopic, spec.PanesTopic}
+	if s.sc.Clicks > 0 {
+		topics = append(topics, clicks)
+	}
 	for i, p := range s.pipes {
 		p.CompactAfter = s.sc.CompactAfter
-		s.books = append(s.books, newBook(s.pipes[i], len(s.sc.Logs)))
+		s.books = append(s.books, newBook(s.pipes[i], &s.sc.Pipelines[i], len(s.sc.Logs)))
 		for _, t := range []string{p.SinkTopic, p.LateTopic, p.DeadLetterTopic} {
 			if !slices.Contains(topics, t) {
 				topics = append(topics, t)
@@ -147,11 +151,14 @@ func (s *Sim) open() (err error) {
 		}
 	}
 	for _, t := range topics {
-		n := int32(1)
-		if t == "events" {
-			n = int32(len(s.sc.Logs))
+		n := 1
+		switch t {
+		case events:
+			n = len(s.sc.Logs) - s.sc.Clicks
+		case clicks:
+			n = s.sc.Clicks
 		}
-		if err := s.log.CreateTopic(t, n); err != nil {
+		if err := s.log.CreateTopic(t, int32(n)); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
 // totals are printed at the end of the process, for whoever reads only that.
@@ -136,6 +139,36 @@ func TestSchedules(t *testing.T) {
 	if len(failed) > 0 {
 		t.Logf("%v\n%s", slices.Sorted(maps.Keys(kinds)), play(t, New(failed[0].seed), true).Trace)
 	}
+}
+
+// Seeds have all that pipelines may share, and records that they filter, or that block them.
+func TestScenariosShareAllThereIs(t *testing.T) {
+	found := map[string]int{}
+	for seed := range uint64(2000) {
+		sc := New(seed)
+		for i := range sc.Pipelines {
+			q := &sc.Pipelines[i]
+			found[q.Kin.String()]++
+			for _, log := range sc.Logs {
+				for _, r := range log {
+					switch _, filtered, reason := q.Reading.read(r); {
+					case filtered:
+						found["filtered"]++
+					case reason == event.ReasonExpression:
+						found["failed"]++
+					case reason != "" && q.Policy == spec.PolicyFail:
+						found["blocked"]++
+					}
+				}
+			}
+		}
+	}
+	for _, what := range []string{Alone.String(), SameWindows.String(), SameReading.String(), SameFold.String(), Same.String(), "filtered", "failed", "blocked"} {
+		if found[what] < 20 {
+			t.Errorf("%s: %d in 2000 seeds", what, found[what])
+		}
+	}
+	t.Log(found)
 }
 
 // Each trace of the model, and those that this simulation found, with all rules on.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/faults"
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
@@ -30,7 +31,7 @@ func at(units ...int) []Record {
 func worldOf(d window.Definition, logs ...[]Record) Scenario {
 	d.Name = "w"
 	return Scenario{
-		Logs: logs, Pipelines: [][]window.Definition{{d}}, Idle: never, Buffer: 1000, CompactAfter: 256, Firers: 2, Ingesters: 2, Batch: 4, Pass: unit,
+		Logs: logs, Pipelines: []Query{{Windows: []window.Definition{d}, Idle: never}}, Buffer: 1000, CompactAfter: 256, Firers: 2, Ingesters: 2, Batch: 4, Pass: unit,
 	}
 }
 
@@ -56,6 +57,20 @@ func with(sc func() Scenario, change func(*Scenario)) func() Scenario {
 		change(&x)
 		return x
 	}
+}
+
+// twice is a world with its pipeline and another one of the same query, but for what is changed.
+func twice(sc func() Scenario, change func(*Query)) func() Scenario {
+	return with(sc, func(sc *Scenario) {
+		q := sc.Pipelines[0]
+		q.Kin = Same
+		if change != nil {
+			q.Windows = slices.Clone(q.Windows)
+			q.Kin = SameFold
+			change(&q)
+		}
+		sc.Pipelines = append(sc.Pipelines, q)
+	})
 }
 
 func inOrder(sc *Scenario) { sc.InOrder = true }
@@ -128,7 +143,7 @@ func Traces() []Trace {
 			s.fold(0, 1)
 			s.lose(1)
 		}},
-		{"8 a fence half raised", []faults.Rule{faults.RaiseFence}, with(tumbling(at(1, 0), at(0)), func(sc *Scenario) { sc.Idle = unit }), func(s *Sim) {
+		{"8 a fence half raised", []faults.Rule{faults.RaiseFence}, with(tumbling(at(1, 0), at(0)), func(sc *Scenario) { sc.Pipelines[0].Idle = unit }), func(s *Sim) {
 			s.fire("A", "")
 			s.pass(2 * unit)
 			s.fold(0, 1) // the other one is idle
@@ -174,7 +189,7 @@ func Traces() []Trace {
 			s.fire("B", "Produce")
 			s.stop("B")
 		}},
-		{"11 a clock in the fold", []faults.Rule{faults.SkewLog}, with(tumbling([]Record{{At: 15, Kind: Future}, {At: 15}}, at(0, 1)), func(sc *Scenario) { sc.Bound = 10 * never }), func(s *Sim) {
+		{"11 a clock in the fold", []faults.Rule{faults.SkewLog}, with(tumbling([]Record{{At: 15, Kind: Future}, {At: 15}}, at(0, 1)), func(sc *Scenario) { sc.Pipelines[0].Bound = 10 * never }), func(s *Sim) {
 			s.begin()
 			s.fire("A", "")
 			s.lose(0)
@@ -202,7 +217,7 @@ func Traces() []Trace {
 			s.refold(0, 2, 3)
 			s.fire("Z", "Raise/1")
 		}},
-		{"zombie: it raises a slot that went back", []faults.Rule{faults.AdoptFence}, with(tumbling(at(2, 1), at(1)), func(sc *Scenario) { sc.Idle = unit }), func(s *Sim) {
+		{"zombie: it raises a slot that went back", []faults.Rule{faults.AdoptFence}, with(tumbling(at(2, 1), at(1)), func(sc *Scenario) { sc.Pipelines[0].Idle = unit }), func(s *Sim) {
 			s.fire("A", "")
 			s.pass(2 * unit)
 			s.fold(0, 1)
@@ -277,6 +292,68 @@ func Traces() []Trace {
 			s.fire("Z", "Open")
 			s.fire("A", "")
 		}},
+		{"equal pipelines: one has fired, the other has not", nil, twice(tumbling(at(0, 1, 0), at(0, 1)), nil), func(s *Sim) {
+			s.begin(2, 2)
+			s.fireOne("A", 0)
+			s.fold(0, 1) // late for the first one alone
+		}},
+		{"equal pipelines: the slot of one is lost", nil, twice(withLateness(at(0, 1, 0), at(0, 1)), nil), func(s *Sim) {
+			s.begin(2, 2)
+			s.loseOf(1, 0)
+			s.fold(0, 1)
+		}},
+		{"equal pipelines: the slot of one goes back", nil, twice(withLateness(at(0, 1, 0), at(0, 1)), nil), func(s *Sim) {
+			s.begin(1, 2)
+			before := s.snapOf(0, 0)
+			s.fold(0, 1)
+			s.putOf(0, 0, before)
+			s.fold(0, 1)
+		}},
+		{"equal pipelines: one replays what is new to the other", nil, twice(with(sessions(2*unit, at(0, 4), at(5)), func(sc *Scenario) { sc.Pipelines[0].Idle = unit }), nil), func(s *Sim) {
+			s.fire("A", "")
+			s.fold(0, 1)
+			s.pass(2 * unit)
+			s.fold(1, 1)
+			s.fireOne("A", 1)
+			before := s.snapOf(1, 0)
+			s.fold(0, 1) // late for the second one, which then forgets it
+			s.pass(2 * unit)
+			s.fireOne("A", 0)
+			s.putOf(1, 0, before)
+			s.loseOf(0, 0)
+			s.refold(0, 1, 2)
+		}},
+		{"equal pipelines: both replay what one has refused", nil, twice(sessions(2*unit, at(0, 7, 4), at(5)), nil), func(s *Sim) {
+			s.fire("A", "")
+			s.fold(0, 2)
+			s.fold(1, 1)
+			s.fireOne("A", 1)
+			s.fold(0, 1) // late for the second one
+			s.fireOne("A", 0)
+			s.fireOne("A", 1)
+			s.loseOf(0, 0)
+			s.loseOf(1, 0)
+			s.refold(0, 1, 3)
+		}},
+		{"equal pipelines but for lateness", nil, twice(tumbling(at(0, 1, 0), at(0, 1)), func(q *Query) { q.Windows[0].Lateness = unit }), func(s *Sim) {
+			s.begin(2, 2)
+			s.fire("A", "")
+			s.fold(0, 1)
+		}},
+		{"equal pipelines but for the bound", nil, twice(tumbling(at(0, 1, 0), at(0, 1)), func(q *Query) { q.Bound = unit }), func(s *Sim) {
+			s.begin(2, 2)
+			s.fire("A", "")
+			s.fold(0, 1)
+		}},
+		{"equal pipelines but for the policy", nil, twice(tumbling([]Record{{At: 5}, {Kind: Undecodable}, {At: 15}}, at(0, 1)), func(q *Query) { q.Policy = spec.PolicySkip }), func(s *Sim) {
+			s.begin()
+		}},
+		{"equal pipelines, and one is blocked", nil, twice(tumbling([]Record{{At: 5}, {Kind: Undecodable}, {At: 15}}, at(0, 1)), func(q *Query) { q.Policy = spec.PolicyFail }), func(s *Sim) {
+			s.begin()
+		}},
+		{"equal pipelines but for a topic", nil, twice(with(tumbling(at(0, 1), []Record{{At: 4}, {At: 5}, {At: 15}}), func(sc *Scenario) { sc.Clicks = 1 }), func(q *Query) { q.Both = true }), func(s *Sim) {
+			s.begin()
+		}},
 	}
 }
 
@@ -325,6 +402,8 @@ func (s *Sim) advance(a *actor, stop string) {
 			}
 		}
 		switch {
+		case next != nil && s.others != nil && s.others(next):
+			s.let(next, failBefore)
 		case next != nil:
 			s.let(next, proceed)
 		case held > 0:
@@ -356,6 +435,16 @@ func (s *Sim) fire(name, stop string) {
 		s.runFire(a)
 	}
 	s.advance(a, stop)
+}
+
+// fireOne lets a process go on to the end of an invocation in which only one pipeline gets anywhere.
+func (s *Sim) fireOne(name string, pipeline int) {
+	s.others = func(p *parked) bool {
+		id, _, store := strings.Cut(p.where, "/")
+		return store && p.op == "Status" && !strings.HasPrefix(s.pipes[pipeline].ID(), id)
+	}
+	s.fire(name, "")
+	s.others = nil
 }
 
 func (s *Sim) stop(name string) {
@@ -409,18 +498,21 @@ func (s *Sim) begin(n ...int) snapshot {
 	return s.snap(0)
 }
 
-func (s *Sim) at0(p int) *cell {
+// slot returns what is stored of a partition in a pipeline; nil: nothing was yet.
+func (s *Sim) slot(pipeline, p int) *cell {
 	for _, c := range s.stored() {
-		if strings.HasSuffix(c.name, "/"+string(rune('0'+p))) {
+		if c.id.Pipeline == s.pipes[pipeline].ID() && s.sc.partition(p) == (event.TopicPartition{Topic: c.id.Topic, Partition: c.id.Partition}) {
 			return c
 		}
 	}
 	return nil
 }
 
-// snap keeps what is stored of a partition.
-func (s *Sim) snap(p int) snapshot {
-	c := s.at0(p)
+// snap keeps what is stored of a partition in the first pipeline.
+func (s *Sim) snap(p int) snapshot { return s.snapOf(0, p) }
+
+func (s *Sim) snapOf(pipeline, p int) snapshot {
+	c := s.slot(pipeline, p)
 	if c == nil {
 		return snapshot{}
 	}
@@ -428,15 +520,19 @@ func (s *Sim) snap(p int) snapshot {
 }
 
 // put brings back what was kept.
-func (s *Sim) put(p int, x snapshot) {
-	if c := s.at0(p); c != nil && x.mem != nil {
+func (s *Sim) put(p int, x snapshot) { s.putOf(0, p, x) }
+
+func (s *Sim) putOf(pipeline, p int, x snapshot) {
+	if c := s.slot(pipeline, p); c != nil && x.mem != nil {
 		s.say("PUT BACK %s", c.name)
 		c.snapshot = snapshot{mem: x.mem.Clone(), fences: x.fences}
 	}
 }
 
-func (s *Sim) lose(p int) {
-	if c := s.at0(p); c != nil {
+func (s *Sim) lose(p int) { s.loseOf(0, p) }
+
+func (s *Sim) loseOf(pipeline, p int) {
+	if c := s.slot(pipeline, p); c != nil {
 		s.say("LOSE %s", c.name)
 		c.lose()
 	}

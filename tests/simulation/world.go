@@ -37,11 +37,12 @@ type raise struct {
 }
 
 func (s *Sim) cell(id statestore.Slot) *cell {
-	id.Topic = "events"
-	c := s.cells[id]
+	of := id
+	of.Topic = "" // no part of what a slot is
+	c := s.cells[of]
 	if c == nil {
 		c = &cell{id: id, name: where(id), snapshot: snapshot{mem: memstore.New()}}
-		s.cells[id] = c
+		s.cells[of] = c
 	}
 	return c
 }
@@ -73,7 +74,17 @@ type simStore struct {
 	a                *actor
 }
 
-func where(id statestore.Slot) string { return id.Pipeline[:4] + "/" + strconv.Itoa(int(id.Partition)) }
+func where(id statestore.Slot) string {
+	return id.Pipeline[:4] + "/" + place(event.TopicPartition{Topic: id.Topic, Partition: id.Partition})
+}
+
+// place names a partition: by its number, one of the second topic with the topic.
+func place(tp event.TopicPartition) string {
+	if tp.Topic == clicks {
+		return clicks + strconv.Itoa(int(tp.Partition))
+	}
+	return strconv.Itoa(int(tp.Partition))
+}
 
 // Load implements statestore.Store.
 func (st *simStore) Load(ctx context.Context, id statestore.Slot) (m statestore.Meta, err error) {
@@ -140,7 +151,7 @@ func (s *Sim) raise(ctx context.Context, id statestore.Slot, r statestore.Raise)
 	if err != nil {
 		return m, err
 	}
-	s.book(id.Pipeline).raised[key{m.Top.Token, id.Partition, m.Applied}] = c.fences
+	s.book(id.Pipeline).raised[key{m.Top.Token, event.TopicPartition{Topic: id.Topic, Partition: id.Partition}, m.Applied}] = c.fences
 	s.say("    %s raised: W=%d at %d", where(id), s.rel(r.Watermark), m.Applied)
 	c.keep()
 	return m, nil
@@ -220,7 +231,7 @@ func (l *simLog) Offsets(ctx context.Context, tps []event.TopicPartition) (out m
 
 // Read implements kafkaio.Log. Between its runs of records, what they cause is let go for itself.
 func (l *simLog) Read(ctx context.Context, tp event.TopicPartition, from, to int64, fn func([]event.Record, int64) error) error {
-	if err := l.s.step(ctx, l.a, "ReadLog", fmt.Sprintf("%d [%d,%d)", tp.Partition, from, to), func() error { return nil }); err != nil {
+	if err := l.s.step(ctx, l.a, "ReadLog", fmt.Sprintf("%s [%d,%d)", place(tp), from, to), func() error { return nil }); err != nil {
 		return err
 	}
 	return l.Log.Read(ctx, tp, from, to, fn)
