@@ -44,6 +44,13 @@ var (
       {name: sl, type: sliding, size: 2500ms, slide: 1s, allowed_lateness: 0s}, {name: se, type: session, gap: 40ms, allowed_lateness: 0s}]`}
 )
 
+// Pipelines that are equal to one above but for the name, and for what they make of their records. They fire at times of their own, and
+// state of one is lost without that of the other.
+var (
+	strictAgain  = query{name: "strict-again", bound: 50, strict: true, windows: strictTumbling.windows, more: ", average, p95"}
+	sessionAgain = query{name: "session-again", bound: 50, strict: true, windows: strictSession.windows}
+)
+
 // Windows that go out more than once. A second of wall clock is about five of event time.
 var (
 	earlyDiscarding  = query{name: "early-discarding", bound: 500, windows: tumbling.windows, panes: "trigger: {early: {every: 100ms}, count: 25}\n    accumulation: discarding"}
@@ -60,10 +67,11 @@ var (
 )
 
 // mixes are the apps that the stages take in turn. The first two together have every kind of window, with and without lateness, each
-// accumulation, and records that are truly late. In the fifth, pipelines over one topic differ in their trigger alone.
+// accumulation, records that are truly late, and pipelines over one topic that are equal but for their name, their aggregates or their
+// trigger. In the fifth, they differ in their trigger alone.
 var mixes = [][]query{
-	{earlyDiscarding, sessionCut, strictSession},
-	{slidingTakesBack, cumulate, session, strictTumbling},
+	{earlyDiscarding, tumbling, sessionCut, strictSession, sessionAgain},
+	{slidingTakesBack, cumulate, session, strictTumbling, strictAgain},
 	{allKinds, tumblingLate},
 	{sliding, sessionDiscards, strictSession},
 	{tumblingLate, earlyTumbling, finalOnly},
