@@ -434,6 +434,12 @@ func (s *Sim) rests(b *book) bool {
 			held = min(held, mark)
 		}
 	}
+	// An attempt that died may have raised a fence beyond that, while the partition was idle: no plan is possible below it.
+	for _, c := range s.cells {
+		if m, err := c.mem.Load(s.ctx, c.id); err == nil && c.id.Pipeline == b.pipe.ID() && m.Top.Watermark > held {
+			held = event.MinTime
+		}
+	}
 	before := b.rested
 	b.rested = b.plan
 	if before == nil || before.Watermark != b.plan.Watermark || b.plan.Watermark < held {
