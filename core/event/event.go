@@ -1,5 +1,6 @@
 // Package event has the vocabulary of everything else: event time, Kafka records and their identity, grouping keys, and the
-// reading of fields out of a record's bytes. It does no I/O and reads no clock.
+// reading of fields out of a record's bytes, whatever format they have (Format): JSON, rows of CSV, text, or JSON as a schema
+// registry frames it. It does no I/O and reads no clock.
 package event
 
 // TopicPartition identifies one partition of one topic.
@@ -54,7 +55,7 @@ type ReasonEntry struct {
 func Reasons() []ReasonEntry {
 	return []ReasonEntry{
 		{ReasonLate, "It is too late for all of its windows."},
-		{ReasonDecode, "It is null, not one JSON document, not UTF-8, nested deeper than 64, or has a needed field twice."},
+		{ReasonDecode, "It is null, not UTF-8, or not what input.format says: not one JSON document, nested deeper than 64, with a needed field twice, not one row with a field for each column, Avro or Protobuf."},
 		{ReasonTimestampMissing, "It has no timestamp field, or null there, and the spec names no other time."},
 		{ReasonTimestampInvalid, "Its timestamp is no point in time."},
 		{ReasonTimestampFuture, "Its time is further after its Kafka timestamp than max_future_skew."},

@@ -9,18 +9,18 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/jsonscan"
 )
 
-// MaxPaths is the most paths that one Extractor reads.
+// MaxPaths is the most paths that one Decoder reads.
 const MaxPaths = 256
 
 var (
-	// ErrDecode is returned for a record value that is not one well-formed JSON document, or in which a path that is asked
-	// for occurs twice. The record can never be read: it is no use to try again.
+	// ErrDecode is returned for a record value that is not what its format says: not one well-formed JSON document, one in
+	// which a path that is asked for occurs twice, not one row. The record can never be read: it is no use to try again.
 	ErrDecode = errors.New("event: undecodable value")
-	// ErrPath is returned for a path that no Extractor can read.
+	// ErrPath is returned for a path that no Decoder can read, or not one of this format.
 	ErrPath = errors.New("event: illegal field path")
 )
 
-// FieldKind is what an Extractor found at a path.
+// FieldKind is what a Decoder found at a path.
 type FieldKind uint8
 
 // The kinds.
@@ -55,11 +55,11 @@ func (k FieldKind) String() string {
 	return fmt.Sprintf("FieldKind(%d)", uint8(k))
 }
 
-// Field is what an Extractor found at a path.
+// Field is what a Decoder found at a path.
 type Field struct {
 	Kind FieldKind
 	// Raw is the content of a string, without quotes and escapes, and the text as written of everything else; nil if
-	// absent. It is part of the value, or of the Extractor where a string had escapes.
+	// absent. It is part of the value, or of the Decoder where it is written otherwise there (escapes, quotes, compression).
 	Raw []byte
 }
 
@@ -157,11 +157,16 @@ func (x *Extractor) member(node int, name string) *pathMember {
 // is not an object has no fields. An object in which a key that lies on a path occurs twice is ambiguous, and an error.
 // All errors wrap ErrDecode and name the position; the fields are then all absent.
 func (x *Extractor) Extract(value []byte, dst []Field) ([]Field, error) {
-	if cap(dst) < x.paths {
-		dst = make([]Field, x.paths)
+	dst, i, f := x.extract(value, dst)
+	if f != jsonscan.OK {
+		return dst, fmt.Errorf("%w: %s", ErrDecode, jsonscan.Describe(value, i, f))
 	}
-	dst = dst[:x.paths]
-	clear(dst)
+	return dst, nil
+}
+
+// extract is Extract with the fault and where it is.
+func (x *Extractor) extract(value []byte, dst []Field) ([]Field, int, jsonscan.Fault) {
+	dst = absent(dst, x.paths)
 	x.round++
 	x.value, x.fields, x.strings = value, dst, x.strings[:0]
 
@@ -178,9 +183,18 @@ func (x *Extractor) Extract(value []byte, dst []Field) ([]Field, error) {
 	x.value, x.fields = nil, nil // not ours to keep
 	if f != jsonscan.OK {
 		clear(dst)
-		return dst, fmt.Errorf("%w: %s", ErrDecode, jsonscan.Describe(value, i, f))
 	}
-	return dst, nil
+	return dst, i, f
+}
+
+// absent returns n absent fields, in dst if it is large enough.
+func absent(dst []Field, n int) []Field {
+	if cap(dst) < n {
+		dst = make([]Field, n)
+	}
+	dst = dst[:n]
+	clear(dst)
+	return dst
 }
 
 // object reads the object at i, into which paths lead through node; depth counts the open containers with this one. It
