@@ -69,6 +69,11 @@ func (f Format) Has(path string) bool {
 	return false
 }
 
+// Equal reports whether two formats are the same.
+func (f Format) Equal(g Format) bool {
+	return f.Kind == g.Kind && slices.Equal(f.Columns, g.Columns) && f.Separator() == g.Separator()
+}
+
 // Separator returns what is between the fields of a row: the Delimiter, or the comma that stands for none.
 func (f Format) Separator() byte {
 	if f.Delimiter == 0 {

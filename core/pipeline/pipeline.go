@@ -82,7 +82,7 @@ func Compile(s spec.Pipeline) (*Pipeline, error) {
 	if p.ops, err = compileOperators(p); err != nil {
 		return nil, fmt.Errorf("pipeline %s: %w", s.Name, err)
 	}
-	if _, err := event.NewExtractor(p.extracted()); err != nil {
+	if _, err := event.NewDecoder(p.Input, p.extracted()); err != nil {
 		return nil, fmt.Errorf("pipeline %s: %w", s.Name, err)
 	}
 	return p, nil

@@ -29,7 +29,7 @@ func reject(reason event.Reason, detail string) rejection {
 // next read.
 type reader struct {
 	p         *Pipeline
-	extractor *event.Extractor
+	decoder   event.Decoder
 	raw       []event.Field // what is extracted
 	fields    []event.Field // in the order of the pipeline's paths; where it has no operators, raw
 	operating *operating    // nil: the pipeline has no operators
@@ -43,11 +43,11 @@ type reader struct {
 }
 
 func newReader(p *Pipeline) reader {
-	x, err := event.NewExtractor(p.extracted())
+	x, err := event.NewDecoder(p.Input, p.extracted())
 	if err != nil {
 		panic(fmt.Sprintf("pipeline %s: paths were valid when it was compiled: %v", p.Name, err))
 	}
-	r := reader{p: p, extractor: x, inputs: make([]aggregate.Input, len(p.Values)), has: make([]bool, len(p.Values))}
+	r := reader{p: p, decoder: x, inputs: make([]aggregate.Input, len(p.Values)), has: make([]bool, len(p.Values))}
 	if p.ops != nil {
 		r.operating = p.ops.newOperating(len(p.paths))
 	}
@@ -64,7 +64,7 @@ func (r *reader) read(rec *event.Record) rejection {
 			return r.unread(reject(event.ReasonDecode, "the record's value is null"))
 		}
 		var err error
-		if r.raw, err = r.extractor.Extract(rec.Value, r.raw[:0]); err != nil {
+		if r.raw, err = r.decoder.Extract(rec.Value, r.raw[:0]); err != nil {
 			return r.unread(reject(event.ReasonDecode, err.Error()))
 		}
 	}

@@ -13,7 +13,7 @@ import (
 const maxKeys = 1 << 16
 
 // SharedFolder folds the records of one partition for several pipelines in one pass. A record's fields are taken out of its bytes
-// once. Pipelines that read the same of a record (time, key, values, operators, gaps and policy) read it once; those of them whose
+// once. Pipelines that read the same of a record (format, time, key, values, operators, gaps and policy) read it once; those of them whose
 // slices have the same edges put it into slices once, and what they keep of it is added up once for each that keeps something else.
 // What each gets is what a Folder of its own would have come to, byte for byte.
 //
@@ -43,9 +43,10 @@ type reading struct {
 	keyed    int32 // index of the key of the record at hand, -1: not looked up yet
 }
 
-// source takes the fields that several readings need out of a record's bytes, once.
+// source takes the fields that several readings of a format need out of a record's bytes, once.
 type source struct {
-	extractor *event.Extractor
+	format    event.Format
+	decoder   event.Decoder
 	paths     []string
 	fields    []event.Field
 	asked, ok bool // for the record at hand
@@ -98,24 +99,24 @@ func (s *SharedFolder) join(r *reading) {
 		return
 	}
 	for _, x := range s.sources {
-		if all := union(x.paths, paths); len(all) <= event.MaxPaths {
+		if all := union(x.paths, paths); x.format.Equal(r.p.Input) && len(all) <= event.MaxPaths {
 			x.paths, r.source = all, x
 			break
 		}
 	}
 	if r.source == nil {
-		r.source = &source{paths: union(nil, paths)}
+		r.source = &source{format: r.p.Input, paths: union(nil, paths)}
 		s.sources = append(s.sources, r.source)
 	}
 	for _, path := range paths {
 		r.at = append(r.at, slices.Index(r.source.paths, path))
 	}
 	r.raw = make([]event.Field, len(paths))
-	x, err := event.NewExtractor(r.source.paths)
+	x, err := event.NewDecoder(r.source.format, r.source.paths)
 	if err != nil {
 		panic(fmt.Sprintf("pipeline %s: paths were valid when it was compiled: %v", r.p.Name, err))
 	}
-	r.source.extractor = x
+	r.source.decoder = x
 }
 
 // union returns a with those of b that it lacks.
@@ -131,7 +132,7 @@ func union(a, b []string) []string {
 
 // sameReading reports whether two pipelines take the same out of every record of a topic, and reject the same for the same reason.
 func sameReading(p, q *Pipeline) bool {
-	if p.Timestamp != q.Timestamp || p.Watermark.MaxFutureSkew != q.Watermark.MaxFutureSkew || p.outcome() != q.outcome() ||
+	if !p.Input.Equal(q.Input) || p.Timestamp != q.Timestamp || p.Watermark.MaxFutureSkew != q.Watermark.MaxFutureSkew || p.outcome() != q.outcome() ||
 		p.Key.RecordKey != q.Key.RecordKey || !slices.Equal(p.Key.Fields, q.Key.Fields) || !slices.Equal(p.labels, q.labels) ||
 		p.Where != q.Where || !slices.Equal(p.Map, q.Map) || !slices.Equal(p.paths, q.paths) || len(p.Values) != len(q.Values) {
 		return false
@@ -244,7 +245,7 @@ func (r *reading) take(rec *event.Record) rejection {
 		x.asked, x.ok = true, false
 		if rec.Value != nil {
 			var err error
-			x.fields, err = x.extractor.Extract(rec.Value, x.fields[:0])
+			x.fields, err = x.decoder.Extract(rec.Value, x.fields[:0])
 			x.ok = err == nil
 		}
 	}

@@ -104,6 +104,7 @@ func (a *audit) pipeline(p *Pipeline, at string) {
 	a.trigger(p, at)
 	a.aggregates(p, at)
 	a.operators(p, at)
+	a.input(p, at)
 	if _, err := event.NewExtractor(p.inputs()); err != nil && len(p.Windows) > 0 {
 		a.report(at, "fields that cannot be read: "+err.Error(), "", "names joined by dots, such as attributes.tokens")
 	}

@@ -90,12 +90,16 @@ func (c *checker) readBlock(v *value) {
 	f := v.field
 	v.kids = make([]*value, len(f.fields))
 	written := make([]string, len(f.fields)) // the spelling used, per field
-	if v.node != nil && v.node.kind != nodeMap {
-		c.mismatch(v, "")
-	} else if v.node != nil {
+	switch {
+	case v.node == nil:
+	case v.node.kind == nodeMap:
 		for _, e := range v.node.entries {
 			c.readEntry(v, e, written)
 		}
+	case v.node.kind == nodeString && f.short != "":
+		c.readEntry(v, entry{v.node.place, f.short, v.node}, written)
+	default:
+		c.mismatch(v, "")
 	}
 	c.absentKids(v)
 }

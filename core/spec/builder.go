@@ -110,6 +110,12 @@ func (b *Builder) State(s State) *Builder {
 	return b
 }
 
+// Input says how record values of all pipelines are written that do not say so themselves. Without it: JSON.
+func (b *Builder) Input(f event.Format) *Builder {
+	b.template.Input = f
+	return b
+}
+
 // Sink names the topic of the results of pipelines that name none. Required, unless all do.
 func (b *Builder) Sink(topic string) *Builder {
 	b.app.Producer.ResultTopic = topic
@@ -245,14 +251,21 @@ func (b *Builder) missing(app *App) []*Problem {
 type PipelineBuilder struct {
 	Pipeline Pipeline // what has been said so far; fields may be set directly
 
-	timed, keyed, marked bool
-	everything           []string // functions of every value
-	unchosen             []int    // windows whose lateness nobody chose
+	formatted, timed, keyed, marked bool
+
+	everything []string // functions of every value
+	unchosen   []int    // windows whose lateness nobody chose
 }
 
 // Topics names the source topics, instead of those of the app's source.
 func (p *PipelineBuilder) Topics(topics ...string) *PipelineBuilder {
 	p.Pipeline.Topics = topics
+	return p
+}
+
+// Input says how record values are written: spec.CSV("time", "service", "latency"). Without it: as the app says.
+func (p *PipelineBuilder) Input(f event.Format) *PipelineBuilder {
+	p.Pipeline.Input, p.formatted = f, true
 	return p
 }
 
@@ -417,8 +430,12 @@ func (p *PipelineBuilder) complete(app *App, template Pipeline) Pipeline {
 	}
 	out.Topics, out.Key.Fields = slices.Clone(out.Topics), slices.Clone(out.Key.Fields)
 	out.Key.Names, out.Map = slices.Clone(out.Key.Names), slices.Clone(out.Map)
+	if !p.formatted && out.Input.Kind == event.FormatJSON {
+		out.Input = template.Input
+	}
+	out.Input.Columns = slices.Clone(out.Input.Columns)
 	if !p.timed && out.Timestamp == (Timestamp{}) {
-		out.Timestamp = template.Timestamp
+		out.Timestamp = out.impliedTimestamp()
 	}
 	if !p.keyed && len(out.Key.Fields) == 0 {
 		out.Key = template.Key

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
@@ -22,7 +23,7 @@ func TestTheBuilderMakesWhatTheFileMakes(t *testing.T) {
 		Watermark(spec.BoundedOutOfOrderness(20*time.Second)).
 		Parallelism(2).BufferSize(100).CheckpointInterval(2*time.Minute).Metrics(spec.Metrics{ExportInterval: time.Second}).
 		Pipeline("model-latency", func(p *spec.PipelineBuilder) {
-			p.Key("service", "model").Timestamp("timestamp", spec.UnitMillis).
+			p.Input(spec.JSON()).Key("service", "model").Timestamp("timestamp", spec.UnitMillis).
 				Value("tokens", "attributes.tokens").Value("latency", "value").
 				Tumbling("1m", time.Minute, spec.Lateness(time.Minute)).
 				Sliding("10m", 10*time.Minute, time.Minute, spec.NoLateness()).
@@ -39,6 +40,12 @@ func TestTheBuilderMakesWhatTheFileMakes(t *testing.T) {
 				Sink("totals").DeadLetter("bad").Policy(spec.PolicySkip).Watermark(spec.PeriodicWatermark(0, time.Second))
 		}).
 		Pipeline("plain", func(p *spec.PipelineBuilder) { p.Tumbling("h", time.Hour, spec.NoLateness()) }).
+		Input(spec.CSV("timestamp", "service", "model", "value", "a", "b")).
+		Pipeline("numbers", func(p *spec.PipelineBuilder) { p.Input(spec.Text()).Tumbling("h", time.Hour, spec.NoLateness()) }).
+		Pipeline("registry", func(p *spec.PipelineBuilder) {
+			p.Input(spec.JSONRegistry()).Tumbling("h", time.Hour, spec.NoLateness())
+		}).
+		Pipeline("documents", func(p *spec.PipelineBuilder) { p.Input(spec.JSON()).Tumbling("h", time.Hour, spec.NoLateness()) }).
 		Build()
 	if err != nil {
 		t.Fatal(err)
@@ -46,12 +53,13 @@ func TestTheBuilderMakesWhatTheFileMakes(t *testing.T) {
 	read := load(t, `
 app: llm-metrics
 metrics: {enabled: false, export_interval: 1s}
-processor: {parallelism: 2, buffer_size: 100, checkpoint_interval: 2m, state: {backend: bolt, path: /state}, watermark: {max_out_of_orderness: 20s}}
+processor: {input: {format: csv, columns: [timestamp, service, model, value, a, b]}, parallelism: 2, buffer_size: 100, checkpoint_interval: 2m, state: {backend: bolt, path: /state}, watermark: {max_out_of_orderness: 20s}}
 kafka: {consumer: {topics: [performance-metrics]}, producer: {result_topic: aggregated-metrics}}
 pipelines:
   - name: model-latency
     timestamp: {field: timestamp, unit: ms}
     key: [service, model]
+    input: json
     values: {latency: value, tokens: attributes.tokens}
     windows:
       - {name: 1m, type: tumbling, size: 1m, allowed_lateness: 1m}
@@ -74,8 +82,15 @@ pipelines:
     watermark: {strategy: periodic, emit_interval: 1s, max_out_of_orderness: 0}
   - name: plain
     windows: [{name: h, size: 1h, allowed_lateness: 0}]
+  - {name: numbers, input: text, windows: [{name: h, size: 1h, allowed_lateness: 0}]}
+  - {name: registry, input: {format: json_registry}, windows: [{name: h, size: 1h, allowed_lateness: 0}]}
+  - {name: documents, input: json, windows: [{name: h, size: 1h, allowed_lateness: 0}]}
 `)
-	read.Pipelines[0].DeadLetterTopic, read.Pipelines[2].DeadLetterTopic = built.Pipelines[0].DeadLetterTopic, built.Pipelines[2].DeadLetterTopic
+	for i := range built.Pipelines {
+		if i != 1 {
+			read.Pipelines[i].DeadLetterTopic = built.Pipelines[i].DeadLetterTopic
+		}
+	}
 	if diff := cmp.Diff(read, built); diff != "" {
 		t.Errorf("-file +built:\n%s", diff)
 	}
@@ -155,6 +170,18 @@ func TestBuildReportsAllProblemsOfAPartThatIsThere(t *testing.T) {
 		p.Where("tokens * 2").Derive("1st", "a").Derive("cost", "a +").Derive("cost", "b").KeyAs("a b", "model").KeyAs("m", "lowr(model)").Timestamp("cost.at", spec.UnitMillis)
 	}), "pipelines[0].where: is a number, not true or false", "map.1st: is not a name of a field", `map.cost: does not compile: ends too early (character 3), got "a +"`,
 		"map.cost: is given twice", `key[0]: is not a name of a value, got "a b"`, "key[1]: does not compile: lowr is not a function here (character 1)", "timestamp.field: looks for at in cost, which is derived")
+	f("input", pipeline(func(p *spec.PipelineBuilder) {
+		minute(p)
+		p.Input(event.Format{Kind: event.FormatCSV, Columns: []string{"value", "a.b", "value"}, Delimiter: 'x'}).Where("service == \"a\"")
+	}), "input.columns[1]: is not a name of a column: dots reach nested fields", "input.columns: is given twice, got value", "input.delimiter: is not a delimiter, got x",
+		"where: is not a column of the input, got service (the columns are value, a.b, value)")
+	f("input of nothing", complete().Input(spec.CSV()).Pipeline("p", minute), "pipelines[0].input.columns: is required for csv")
+	f("columns of text", pipeline(func(p *spec.PipelineBuilder) {
+		minute(p)
+		p.Input(event.Format{Kind: event.FormatText, Columns: []string{"a"}, Delimiter: ';'})
+	}), "input.columns: is of rows, and the format is text", "input.delimiter: is of rows, and the format is text")
+	f("unknown format", pipeline(func(p *spec.PipelineBuilder) { minute(p); p.Input(event.Format{Kind: 99}) }),
+		"input.format: must be json, csv, text or json_registry, got \"FormatKind(99)\"")
 	f("watermark", pipeline(func(p *spec.PipelineBuilder) {
 		minute(p)
 		w := spec.PeriodicWatermark(-time.Second, 0)

@@ -242,6 +242,7 @@ func otherWords() map[string]string {
 		"hopping": "sliding", "hop": "sliding", "fixed": "tumbling", "cumulative": "cumulate", "unbounded": "global",
 		"ignore": "skip", "drop": "skip", "dlq": "dead_letter", "stop": "fail", "sqlite": "bolt", "file": "bolt", "valkey": "redis",
 		"monotonous": "bounded_out_of_orderness", "delta": "discarding", "smallest": "earliest", "largest": "latest",
+		"delimited": "csv", "cvs": "csv", "plain": "text", "number": "text", "string": "text", "raw": "text", "schema_registry": "json_registry", "json_sr": "json_registry", "json_schema": "json_registry",
 		"milliseconds": "ms", "seconds": "s", "microseconds": "us", "nanoseconds": "ns",
 	}
 }

@@ -18,7 +18,7 @@ func TestTheBuilderCoversEveryPartOfAnApp(t *testing.T) {
 	pipeline := map[string]string{
 		"App": "is the name of the App", "Name": "is the argument of Builder.Pipeline", "Functions": "is set for all pipelines by Builder.Functions",
 		"Shards": "has one legal value so far; the field of PipelineBuilder.Pipeline can be set",
-		"Topics": "Topics", "Timestamp": "Timestamp", "Where": "Where", "Map": "Derive", "Key": "Key", "Values": "Value", "Windows": "Window",
+		"Topics": "Topics", "Input": "Input", "Timestamp": "Timestamp", "Where": "Where", "Map": "Derive", "Key": "Key", "Values": "Value", "Windows": "Window",
 		"Aggregates": "Aggregate", "Sketch": "DDSketch", "Trigger": "Trigger", "Accumulation": "Accumulate", "Watermark": "Watermark", "Policy": "Policy",
 		"SinkTopic": "Sink", "LateTopic": "Late", "DeadLetterTopic": "DeadLetter",
 	}

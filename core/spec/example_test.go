@@ -77,6 +77,35 @@ func ExampleBuilder() {
 	// aggregated-metrics aggregated-metrics-late
 }
 
+// Three topics, each written otherwise, and computed by one app: rows, single numbers, and what a schema registry's serializer writes.
+func ExamplePipelineBuilder_Input() {
+	minute := func(p *spec.PipelineBuilder) *spec.PipelineBuilder {
+		return p.Tumbling("1m", time.Minute, spec.Lateness(time.Minute))
+	}
+	app, err := spec.NewBuilder("plant").
+		From(spec.FromKafka("rows")).State(spec.Redis()).Sink("per-minute").Watermark(spec.BoundedOutOfOrderness(30*time.Second)).
+		Input(spec.CSV("time", "machine", "power")).
+		Pipeline("power", func(p *spec.PipelineBuilder) {
+			minute(p).Timestamp("time", spec.UnitSeconds).Key("machine").Where("power > 0").Value("watt", "power")
+		}).
+		Pipeline("temperature", func(p *spec.PipelineBuilder) { minute(p).Topics("numbers").Input(spec.Text()) }).
+		Pipeline("orders", func(p *spec.PipelineBuilder) {
+			minute(p).Topics("documents").Input(spec.JSONRegistry()).Value("amount", "order.amount")
+		}).Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for i := range app.Pipelines {
+		p := &app.Pipelines[i]
+		fmt.Printf("%s reads %v %q, time is in %q\n", p.Name, p.Input.Kind, p.Input.Columns, p.Timestamp.Field)
+	}
+	// Output:
+	// power reads csv ["time" "machine" "power"], time is in "time"
+	// temperature reads text [], time is in ""
+	// orders reads json_registry [], time is in "timestamp"
+}
+
 // Sessions of a user end after five quiet minutes, or where the record says so, and never last longer than a day.
 func ExamplePipelineBuilder_Session() {
 	app, err := spec.NewBuilder("web").

@@ -31,6 +31,7 @@ type field struct {
 	keys    format  // maps: what their keys look like
 	fields  []field // blocks
 	alt     *field  // another shape: taken when the value is a list (of a map), or a mapping (of a string)
+	short   string  // blocks: the key that a string alone is the value of
 	shared  bool    // blocks: in more than one place of the language; the schema defines it once
 	status  status
 	reason  string // statusRefused: why, and where it applies

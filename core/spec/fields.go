@@ -46,6 +46,7 @@ func processorFields() []field {
 			name: "checkpoint_interval", kind: kindDuration, def: time.Minute, bounds: lasting(time.Second, 30*day),
 			doc: "Most age of the newest state export, where exports are on.",
 		},
+		inputField(),
 		{name: "state", kind: kindBlock, example: `{"backend": "bolt", "path": ".tidemark/state"}`, fields: stateFields(), doc: "Where state is kept when the app runs outside Lambda."},
 		{
 			name: "windows", kind: kindBlock, fields: defaultWindowFields(), example: `{"default_type": "sliding", "sliding": {"size": "10m", "slide": "1m"}}`,
@@ -208,7 +209,7 @@ func pipelineFields() []field {
 			name: "topics", kind: kindList, unique: true, bounds: between(1, 100), elem: &field{kind: kindString, format: formatTopic},
 			absent: "kafka.consumer.topics", example: `["performance-metrics"]`, doc: "The source topics.",
 		},
-		timestampField(),
+		ownInputField(), timestampField(),
 		keyField(), whereField(), mapField(),
 		{
 			name: "values", kind: kindMap, keys: formatValueName, bounds: between(0, 64), elem: &field{kind: kindString, format: formatPath},

@@ -15,7 +15,7 @@ import (
 const fingerprintVersion = "tidemark pipeline 1\n"
 
 // Fingerprint returns 16 lower-case hexadecimal digits that stand for everything that changes results: the first 8 bytes of
-// the SHA-256 of a canonical text of topics (in any order), timestamp, key, where, map, values, windows with lateness,
+// the SHA-256 of a canonical text of topics (in any order), the format of record values, timestamp, key, where, map, values, windows with lateness,
 // trigger, accumulation, aggregates with their sketch and the versions of user-defined ones, max_future_skew, what happens to bad records, and fire.shards. Names of topics written to, the watermark and
 // everything about running are not in it: they can change while state stays. The order of windows and functions is in it,
 // since stored state is laid out by it.
@@ -30,6 +30,7 @@ func (p *Pipeline) canonical() []byte {
 	topics := slices.Clone(p.Topics)
 	slices.Sort(topics)
 	dst = appendStrings(append(dst, "topics"...), topics)
+	dst = p.appendInput(dst)
 	dst = appendTimestamp(append(dst, "timestamp"...), p.Timestamp)
 	switch {
 	case p.Key.RecordKey:

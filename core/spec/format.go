@@ -25,6 +25,8 @@ const (
 	formatWhere                    // an expression that is true or false
 	formatDerived                  // an expression that is a string, a number, true or false
 	formatFieldName                // a derived field: a name that expressions can use
+	formatColumn                   // a field of a row
+	formatDelimiter                // what is between the fields of a row
 	formatFunction                 // an aggregate function; audit knows which there are
 )
 
@@ -71,6 +73,10 @@ func (f format) check(s string) (message, hint string) {
 		return checkExpression(s, expression.Scalar)
 	case formatFieldName:
 		return checkFieldName(s)
+	case formatColumn:
+		return checkColumn(s)
+	case formatDelimiter:
+		return checkDelimiter(s)
 	case formatFunction:
 	}
 	return "", ""

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
@@ -71,7 +72,19 @@ pipelines:
     key: [service, {m: model}, "floor(tokens / 100)"]
     values: {cost: cost}
 `
-	for _, text := range []string{string(user), Example(), rest, operators} {
+	rows := `
+kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}
+pipelines:
+  - input: {format: csv, columns: [time, service, latency], delimiter: "\t"}
+    timestamp: {field: time}
+    key: [service]
+    values: {latency: latency}
+`
+	text := `
+kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}
+processor: {input: text}
+`
+	for _, text := range []string{string(user), Example(), rest, operators, rows, text} {
 		p := pipelineOf(t, text)
 		b.Write(p.canonical())
 		b.WriteString(p.Group() + "\n\n")
@@ -90,6 +103,10 @@ func TestFingerprintCoversWhatChangesResultsAndNothingElse(t *testing.T) {
 		}
 	}
 	f("topics", true, func(p *Pipeline) { p.Topics = append(p.Topics, "more") })
+	f("rows", true, func(p *Pipeline) { p.Input = CSV("timestamp", "service", "model", "value", "tokens") })
+	f("text", true, func(p *Pipeline) { p.Input = Text() })
+	f("schema registry", true, func(p *Pipeline) { p.Input = JSONRegistry() })
+	f("JSON", false, func(p *Pipeline) { p.Input = JSON() })
 	f("timestamp field", true, func(p *Pipeline) { p.Timestamp.Field = "ts" })
 	f("timestamp unit", true, func(p *Pipeline) { p.Timestamp.Unit = UnitSeconds })
 	f("timestamp fallback", true, func(p *Pipeline) { p.Timestamp.Record = true })
@@ -143,6 +160,23 @@ pipelines: [{values: {VALUES}, aggregates: {AGGREGATES}}]
 	if a.Fingerprint() != b.Fingerprint() {
 		t.Errorf("%s\n%s", a.canonical(), b.canonical())
 	}
+}
+
+func TestFingerprintCoversColumnsAndDelimiter(t *testing.T) {
+	base := pipelineOf(t, Example())
+	base.Input = CSV("a", "b", "c")
+	f := func(name string, differs bool, input event.Format) {
+		t.Helper()
+		p := pipelineOf(t, Example())
+		p.Input = input
+		if got := p.Fingerprint() != base.Fingerprint(); got != differs {
+			t.Errorf("%s: differs is %t, want %t", name, got, differs)
+		}
+	}
+	f("order of columns", true, CSV("a", "c", "b"))
+	f("name of a column", true, CSV("a", "b", "d"))
+	f("delimiter", true, event.Format{Kind: event.FormatCSV, Columns: []string{"a", "b", "c"}, Delimiter: ';'})
+	f("comma that is not said", false, event.Format{Kind: event.FormatCSV, Columns: []string{"a", "b", "c"}})
 }
 
 // Quoting and counts keep parts from running into each other.

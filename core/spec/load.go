@@ -78,6 +78,7 @@ func (l *loader) app(root *value) *App {
 		app.Pipelines = append(app.Pipelines, l.pipeline(app, i, p, processor))
 	}
 	l.sessionKeys(processor.kid("windows", "session"))
+	l.unusedColumns(app, processor.kid("input"))
 	l.unusedAccuracy(app, processor.kid("aggregation", "relative_accuracy"))
 	app.defaults()
 	return app
@@ -164,8 +165,9 @@ func (l *loader) pipeline(app *App, i int, v, processor *value) Pipeline {
 	}
 	l.written[at+".shards"] = v.kid("fire", "shards")
 	l.topics(&p, at, v, processor)
-	p.Timestamp = l.timestamp(at, v.kid("timestamp"))
+	l.input(&p, at, v.kid("input"), processor.kid("input"))
 	l.operators(&p, at, v)
+	p.Timestamp = l.timestamp(&p, at, v.kid("timestamp"))
 	l.values(&p, at, v.kid("values"))
 	l.aggregates(&p, at, v, processor)
 	p.Sketch = l.sketch(v.kid("aggregation"), processor.kid("aggregation"))
@@ -201,10 +203,13 @@ func (l *loader) topics(p *Pipeline, at string, v, processor *value) {
 	p.topicDefaults()
 }
 
-func (l *loader) timestamp(at string, v *value) Timestamp {
+func (l *loader) timestamp(p *Pipeline, at string, v *value) Timestamp {
 	l.written[at+".timestamp"] = v
 	if !v.set() {
-		return defaultTimestamp()
+		return p.impliedTimestamp()
+	}
+	if field := v.kid("field"); field.set() {
+		l.written[at+".timestamp.field"] = field
 	}
 	t := Timestamp{Field: v.kid("field").str, Unit: Unit(v.kid("unit").str), Record: v.kid("record").flag}
 	if unit := v.kid("unit"); unit.set() && !v.kid("field").set() {

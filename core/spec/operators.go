@@ -134,32 +134,34 @@ func (a *audit) operators(p *Pipeline, at string) {
 			a.report(at+".key["+strconv.Itoa(i)+"]", "is the name of two parts of the key", shown(label), "name each part otherwise")
 		}
 	}
-	below := func(part, path string, derived []Derived) {
+	p.fields(at, func(part, path string, derived []Derived) {
 		name, rest, nested := strings.Cut(path, ".")
 		if nested && slices.ContainsFunc(derived, func(d Derived) bool { return d.Name == name }) {
 			a.report(part, "looks for "+rest+" in "+name+", which is derived: a string, a number, true or false", shown(path), "name the derived field otherwise")
 		}
-	}
-	each := func(part, text string, derived []Derived) {
-		for _, path := range pathsOf(text, true) {
-			below(part, path, derived)
+	})
+}
+
+// fields calls see for each field that a part of the pipeline names, with the fields that are derived before it.
+func (p *Pipeline) fields(at string, see func(part, path string, derived []Derived)) {
+	each := func(part, text string, compiled bool, derived []Derived) {
+		for _, path := range pathsOf(text, compiled) {
+			see(part, path, derived)
 		}
 	}
 	for i, d := range p.Map {
-		each(at+".map."+d.Name, d.Expression, p.Map[:i])
+		each(at+".map."+d.Name, d.Expression, true, p.Map[:i])
 	}
-	each(at+".where", p.Where, p.Map)
+	each(at+".where", p.Where, true, p.Map)
 	for i, f := range p.Key.Fields {
-		for _, path := range pathsOf(f, isExpression(f)) {
-			below(at+".key["+strconv.Itoa(i)+"]", path, p.Map)
-		}
+		each(at+".key["+strconv.Itoa(i)+"]", f, isExpression(f), p.Map)
 	}
 	for _, v := range p.Values {
-		below(at+".values."+v.Name, v.Path, p.Map)
+		each(at+".values."+v.Name, v.Path, false, p.Map)
 	}
-	below(at+".timestamp.field", p.Timestamp.Field, p.Map)
+	each(at+".timestamp.field", p.Timestamp.Field, false, p.Map)
 	for i := range p.Windows {
-		below(at+".windows["+strconv.Itoa(i)+"].gap_field", p.Windows[i].GapField, p.Map)
+		each(at+".windows["+strconv.Itoa(i)+"].gap_field", p.Windows[i].GapField, false, p.Map)
 	}
 }
 

@@ -28,7 +28,7 @@ func inPipeline(lines ...string) string {
 }
 
 func wrongSpecs() []wrong {
-	return slices.Concat(wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongAggregation(), wrongOperators(), notBuilt())
+	return slices.Concat(wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongAggregation(), wrongOperators(), wrongInput(), notBuilt())
 }
 
 func TestProblemsSayWhereWhatAndWhatWouldBeRight(t *testing.T) {
@@ -371,6 +371,64 @@ func wrongOperators() []wrong {
 		at("two parts of a key of one name", "key: [{m: model}, {m: lower(model)}]", "key[1]", "m", "is the name of two parts of the key", "name each part"),
 		at("bad name of a part of a key", "key: [{'a b': model}]", "key[0].a b", `"a b"`, "is not a name of a value", "letters, digits"),
 		at("key in a key", "key: [[service]]", "key[0]", "a list", "must be a string", "lower(model)"),
+	}
+}
+
+func wrongInput() []wrong {
+	at := func(name, line, path, value, message, hint string) wrong {
+		return wrong{name: name, text: inPipeline(line), line: 8, path: "pipelines[0]." + path, value: value, message: message, hint: hint}
+	}
+	// below is about a line of a pipeline that reads rows.
+	below := func(name, line, path, value, message, hint string) wrong {
+		w := at(name, "", path, value, message, hint)
+		w.line, w.text = 10, inPipeline("input: {format: csv, columns: [time, service, latency]}", "values: {latency: latency}", line)
+		return w
+	}
+	shared := func(name, line, path, value, message, hint string) wrong {
+		return wrong{
+			name: name, whole: true, line: 2, path: "processor.input" + path, value: value, message: message, hint: hint,
+			text: "processor:\n  input: " + line + "\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out}}\n",
+		}
+	}
+	return []wrong{
+		at("misspelt format", "input: cvs", "input.format", "cvs", "must be json, csv, text or json_registry", "did you mean csv?"),
+		at("format of another system", "input: {format: DELIMITED}", "input.format", "DELIMITED", "must be json, csv, text or json_registry", "did you mean csv?"),
+		at("Avro", "input: avro", "input.format", "avro", "Avro is not read: the log has the schema's number alone, and a result must not depend on what a registry says; use JSON Schema", ""),
+		at("Protobuf", "input: {format: protobuf}", "input.format", "protobuf", "use JSON Schema, as json_registry, or publish JSON", ""),
+		at("tabs by their name", "input: tsv", "input.format", "tsv", `use {format: csv, columns: [...], delimiter: "\t"}`, ""),
+		at("number as a format", "input: 5", "input", "5", "must be a mapping", `"format": "csv"`),
+		at("rows without columns", "input: csv", "input.columns", "", "is required for csv", "columns: [time, service, latency]"),
+		at("rows of nothing", "input: {format: csv, columns: []}", "input.columns", "", "must have at least 1 element", `columns: ["time", "service", "value"]`),
+		at("columns as a word", "input: {format: csv, columns: value}", "input.columns", "value", "must be a list", "columns: [value]"),
+		at("column twice", "input: {format: csv, columns: [value, value]}", "input.columns[1]", "value", "is given twice", "remove one"),
+		at("column with a dot", "input: {format: csv, columns: [usage.tokens, value]}", "input.columns[0]", "usage.tokens", "dots reach nested fields, of JSON alone", "write usage_tokens"),
+		at("column with a space", "input: {format: csv, columns: [total cost, value]}", "input.columns[0]", `"total cost"`, "is not a name of a column", "letters, digits"),
+		at("column of a number", "input: {format: csv, columns: [1, value]}", "input.columns[0]", "1", "must be a string", `"1"`),
+		at("header", "input: {format: csv, header: true, columns: [value]}", "input.header", "", "a row is a record, and none is a header: set columns", ""),
+		at("delimiter of two characters", `input: {format: csv, columns: [value], delimiter: "||"}`, "input.delimiter", `"||"`, "is not a delimiter", "one ASCII character"),
+		at("delimiter of a number", `input: {format: csv, columns: [value], delimiter: "."}`, "input.delimiter", ".", "is not a delimiter", `"\t"`),
+		at("delimiter of nothing", `input: {format: csv, columns: [value], delimiter: ""}`, "input.delimiter", `""`, "is not a delimiter", `";"`),
+		at("separator", "input: {format: csv, columns: [value], separator: ';'}", "input.separator", "", "unknown key", "known here: format, columns, delimiter"),
+		at("columns of text", "input: {format: text, columns: [value]}", "input.columns", "a list", "is of rows, and the format is text", "format: csv, or remove it"),
+		at("columns alone", "input: {columns: [value]}", "input.columns", "a list", "is of rows, and the format is json", "format: csv, or remove it"),
+		at("delimiter of text", "input: {format: text, delimiter: ';'}", "input.delimiter", `";"`, "is of rows, and the format is text", "format: csv, or remove it"),
+		{
+			name: "value that no row has", text: inPipeline("input: {format: csv, columns: [time, latency]}"), line: 7, path: "pipelines[0].values", value: "value",
+			message: "is not a column of the input", hint: "the columns are time, latency",
+		},
+		below("misspelt column", "key: [servce]", "key[0]", "servce", "is not a column of the input", "did you mean service?"),
+		below("column that is not there", "key: [service, model]", "key[1]", "model", "is not a column of the input", "the columns are time, service, latency"),
+		below("nested field of a row", "where: service.name == 'chat'", "where", "service.name", "is not a column of the input", "the columns are"),
+		below("derived of what is no column", "map: {cost: tokens * 2}", "map.cost", "tokens", "is not a column of the input", "the columns are"),
+		below("event time that no row has", "timestamp: {field: at, record: true}", "timestamp.field", "at", "is not a column of the input", "the columns are"),
+		below("gap that no row has", "windows: [{type: session, gap: 1m, gap_field: gap}]", "windows[0].gap_field", "gap", "is not a column of the input", "the columns are"),
+		{
+			name: "field of a text", text: inPipeline("input: text", "key: [service]"), line: 9, path: "pipelines[0].key[0]", value: "service",
+			message: "is no field of text input, which has one: value", hint: "write value",
+		},
+		shared("misspelt format for all", "{format: cvs, columns: [value]}", ".format", "cvs", "must be json, csv, text or json_registry", "did you mean csv?"),
+		shared("rows without columns for all", "csv", ".columns", "", "is required for csv", "columns: ["),
+		shared("columns that no pipeline uses", "{columns: [value]}", ".columns", "a list", "is of rows, and no pipeline has input.format: csv", "remove it"),
 	}
 }
 

@@ -60,6 +60,7 @@ func (a *audit) pipelineRanges(p *Pipeline, at string, table *field, app string)
 	}
 	a.text(at+".name", table.find("name"), p.Name)
 	a.list(at+".topics", table.find("topics"), p.Topics)
+	a.inputRanges(p.Input, at+".input", table.find("input"))
 	if !p.Key.RecordKey {
 		a.list(at+".key", table.find("key"), p.Key.Fields)
 	} else if len(p.Key.Fields) > 0 {

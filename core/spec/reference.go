@@ -143,6 +143,9 @@ func (r *reference) block(s section) {
 func inherited(body *field) string {
 	var of string
 	for i := range body.fields {
+		if body.fields[i].status != statusBuilt {
+			continue
+		}
 		from, ok := strings.CutPrefix(body.fields[i].absent, absentLike)
 		if !ok || of != "" && from != of {
 			return ""

@@ -19,6 +19,16 @@ func notation() []string {
 			"milliseconds, and so is every duration; at most 100 years.",
 		"**integer**, **number**, **true or false**: without quotes. **word**: one of those that the key lists.",
 		"**event time** of a record: a number since 1970 in `timestamp.unit`, or an RFC 3339 string: `2025-01-01T12:34:56.789Z`.",
+		"**field of a row, text** (`input.format: csv`, `text`): is what its text says, in quotes or without. Written as a JSON number (`12.5`, `-3e4`) it " +
+			"is a number; `true` and `false` are booleans; all else is a string, such as `007`, `+1`, `1,5`, `0x10`, and `NaN`, which is no finite value. " +
+			"A field of nothing is null, one of `\"\"` an empty string. White space is part of a field; around a text it is left out. A row is one " +
+			"record: with or without a line end, with as many fields as columns, UTF-8, quotes as in RFC 4180. Keys have the text as it is written.",
+		"**schema registry** (`input.format: json_registry`): JSON is read behind the prefix of a registry (Confluent: byte 0 and 4 bytes, or byte 1 and " +
+			"16; AWS Glue: byte 3, a byte for none or zlib, and 16; what is compressed unpacks to at most 8 MiB) and without one: an event source mapping with a registry hands records on without " +
+			"it, while the log, from which a gap is repaired and everything can be computed again, has it. Both come to the same. Give the mapping " +
+			"`EventRecordFormat: SOURCE`, which leaves the text as it is: with `JSON` a number may be written otherwise, which a grouping key shows. " +
+			"Its `SchemaValidationConfigs` must not name `KEY` where records are grouped by their own key: keys are never changed here. Avro and " +
+			"Protobuf are not read: of the log they are dead-lettered as `decode`, even if a mapping hands them on as JSON.",
 		"**grouping key**, in results and as their record key: `NAME=VALUE` of each part of `key`, in that order, joined by `::`, such as " +
 			"`service=a::model=b`. In names and values `%`, `:` and `=` are `%25`, `%3A`, `%3D`. Strings are raw, numbers as they are written in the " +
 			"record, booleans `true` or `false`. Without a `key` it is the record's own key, `null` if it has none; of `key: []` it is empty.",
@@ -52,6 +62,10 @@ func (f format) words() (word, doc string) {
 		return "expression", "one that is a string, a number, true or false: `tokens * 0.002`, `lower(model)`. A missing field is `nil`."
 	case formatFieldName:
 		return "field name", "1 to 64 letters, digits and `_`, the first no digit: a name that expressions can use."
+	case formatColumn:
+		return "column", "a name of a field of a row, as a path without dots."
+	case formatDelimiter:
+		return "delimiter", "one ASCII character that is no letter, digit, quote, line end, `+`, `-` or `.`."
 	case formatFunction:
 		return "function", "an aggregate function: see " + link(titleFunctions) + "."
 	}
@@ -65,7 +79,11 @@ func (r *reference) typeOf(path string, f *field) string {
 		if f.shared {
 			at = f.name
 		}
-		return "block " + link(at)
+		text := "block " + link(at)
+		if f.short != "" {
+			text += ", or " + typeText(f.find(f.short))
+		}
+		return text
 	}
 	if f.kind == kindList && f.elem.kind == kindBlock {
 		return "list of " + link(joinPath(path, f.name)+"[]")

@@ -170,7 +170,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(data)
 	f.Add([]byte(spec.Example()))
 	f.Add([]byte(least))
-	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {
+	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongInput(), notBuilt()} {
 		for _, w := range tables {
 			if w.whole {
 				f.Add([]byte(w.text))

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
@@ -185,6 +186,9 @@ func blockSchema(s map[string]any, f *field, g *aggregate.Registry) {
 		}
 	}
 	s["type"] = []string{"object", "null"}
+	if f.short != "" {
+		s["type"], s["pattern"] = []string{"object", "null", "string"}, "^("+strings.Join(f.find(f.short).enum, "|")+")$"
+	}
 	s["properties"] = properties
 	s["additionalProperties"] = false
 	if len(once) > 0 {
@@ -241,6 +245,10 @@ func (f format) schema() map[string]any {
 		return map[string]any{"minLength": 1, "maxLength": expression.MaxSourceBytes}
 	case formatFieldName:
 		return map[string]any{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}
+	case formatColumn:
+		return map[string]any{"pattern": `^[^.]{1,256}$`}
+	case formatDelimiter:
+		return map[string]any{"pattern": delimiterPattern}
 	case formatFunction:
 	}
 	return nil

@@ -27,6 +27,7 @@ func TestTheSchemaTakesWhatLoadTakes(t *testing.T) {
 	for name, text := range map[string]string{
 		"user": string(user), "example": spec.Example(), "least": least,
 		"spellings": least + inPipeline("windows: [{size_ms: 1000, offset: 0, allowed_lateness_secs: 0.5}]", "aggregates: [count, p99.9, percentile]", "watermark: {idle_timeout: off, max_future_skew_secs: off}"),
+		"formats":   least + inPipeline("input: {format: csv, columns: [time, value], delimiter: \"\\t\"}") + "  - {name: q, input: text}\n  - {name: r, input: json_registry}\n  - {name: s, input: {format: csv, columns: [value], delimiter: \"\\x1f\"}}\n",
 		"aliases":   "processor: {state: {backend: rocksdb}}\nkafka: {consumer: {topics: [in]}, producer: {result_topic: out, acks: -1}}\npipelines: [{late: }]\n",
 	} {
 		if _, err := spec.Load([]byte(text), name); err != nil {
@@ -51,12 +52,17 @@ func TestTheSchemaRefusesWhatOneKeySays(t *testing.T) {
 		"offset above the longest session", "gap that is no path", "longest gap below the gap", "longest gap without a field", "longest session of a tumbling window",
 		"early panes too often", "final panes and early ones", "final panes and only changes", "only changes where panes discard", "global window without a trigger",
 	}
+	left = append(left, // of formats
+		"Avro", "Protobuf", "tabs by their name", "rows without columns", "columns of text", "columns alone", "delimiter of text", "value that no row has", "misspelt column",
+		"column that is not there", "nested field of a row", "derived of what is no column", "event time that no row has", "gap that no row has", "field of a text",
+		"rows without columns for all", "columns that no pipeline uses", "column with a space",
+	)
 	left = append(left,
 		"step of a sliding window", "slide of a cumulate window", "cumulate window without size", "step above the size", "size of a session", "gap field of a sliding window",
 		"holes of a tumbling window", "size below a millisecond", "final panes and early ones by time", "grid of sessions without a longest one", "longest gap without a field, for all", "size of a global window",
 	)
 	var refused int
-	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), notBuilt()} {
+	for _, tables := range [][]wrong{wrongKeys(), wrongValues(), wrongWindows(), wrongQueries(), wrongKafka(), wrongInput(), notBuilt()} {
 		for _, w := range tables {
 			if slices.Contains(left, w.name) {
 				continue

@@ -190,6 +190,7 @@ type Pipeline struct {
 	App             string
 	Name            string
 	Topics          []string
+	Input           event.Format // how record values are written
 	Timestamp       Timestamp
 	Where           string    // an expression: records for which it is false do not count; empty: all do
 	Map             []Derived // in the order in which they are derived
