@@ -1,10 +1,12 @@
 package recompute_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -132,15 +134,15 @@ func (w *world) feed(n int) {
 			at -= event.Time(w.r.IntN(80))
 		}
 		rec := event.Record{
-			Timestamp: w.now, Value: fmt.Appendf(nil, `{"t":%d,"k":"k%d","v":%v,"w":%d}`, at, w.r.IntN(3), w.r.NormFloat64()*100, w.r.IntN(100)),
+			Timestamp: w.now, Value: w.value(at, fmt.Sprintf("k%d", w.r.IntN(3)), fmt.Sprint(w.r.NormFloat64()*100), strconv.Itoa(w.r.IntN(100))),
 		}
 		switch w.r.IntN(30) {
 		case 0:
-			rec.Value = []byte("no JSON")
+			rec.Value = []byte("no JSON, \xff")
 		case 1:
-			rec.Value = fmt.Appendf(nil, `{"t":%d,"k":"k","v":"fast"}`, at)
+			rec.Value = w.value(at, "k", `"fast"`, "")
 		case 2:
-			rec.Value = fmt.Appendf(nil, `{"t":%d,"k":"k1","w":7}`, at) // one of the values is missing
+			rec.Value = w.value(at, "k1", "", "7") // one of the values is missing
 		}
 		log := w.logs[tp]
 		if len(log) > 0 {
@@ -151,6 +153,43 @@ func (w *world) feed(n int) {
 			w.t.Fatal(err)
 		}
 	}
+}
+
+// prefix is what a schema registry's serializer writes before a value.
+const prefix = "\x00\x00\x00\x00\x07"
+
+// value writes a record as the pipeline's format says: with a number or a string in quotes as v and a number as w, or nothing.
+func (w *world) value(t event.Time, k, v, x string) []byte {
+	document := fmt.Appendf(nil, `{"t":%d,"k":%q`, t, k)
+	if v != "" {
+		document = append(append(document, `,"v":`...), v...)
+	}
+	if x != "" {
+		document = append(append(document, `,"w":`...), x...)
+	}
+	document = append(document, '}')
+	switch w.App.Pipelines[0].Input.Kind {
+	case event.FormatJSON:
+	case event.FormatJSONRegistry:
+		return append([]byte(prefix), document...)
+	case event.FormatCSV:
+		return fmt.Appendf(nil, "%d,%q,%s,%s\n", t, k, v, x)
+	case event.FormatText:
+		return []byte(v)
+	}
+	return document
+}
+
+// delivered returns records as the trigger delivers them: one with a schema registry removes its prefix.
+func (w *world) delivered(records []event.Record) []event.Record {
+	if w.App.Pipelines[0].Input.Kind != event.FormatJSONRegistry {
+		return records
+	}
+	records = slices.Clone(records)
+	for i := range records {
+		records[i].Value = bytes.TrimPrefix(records[i].Value, []byte(prefix))
+	}
+	return records
 }
 
 // expire aborts the transactions of dead firers, as a coordinator does after a while: nobody else is there to open their ids while
@@ -175,7 +214,7 @@ func (w *world) deliver(all bool) {
 	batch := map[event.TopicPartition][]event.Record{}
 	for _, tp := range w.parts {
 		if (all || w.r.IntN(3) > 0) && w.at[tp] < len(w.logs[tp]) {
-			batch[tp] = w.logs[tp][w.at[tp]:]
+			batch[tp] = w.delivered(w.logs[tp][w.at[tp]:])
 		}
 	}
 	if len(batch) == 0 {
