@@ -116,6 +116,33 @@ func TestValidateDescribesEveryKindOfWindow(t *testing.T) {
 	}
 }
 
+func TestValidateSaysHowRecordsAreWritten(t *testing.T) {
+	config := write(t, "spec.yaml", `
+processor: {input: {format: csv, columns: [time, value], delimiter: "\t"}}
+kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}
+pipelines: [{name: a}, {name: b, input: text}, {name: c, input: json_registry}, {name: d, input: json}]
+`)
+	a := ok(t, "validate", "--config", config)
+	for _, want := range []string{`  input            csv: time, value; between them '\t'`, "  input            text", "  input            json_registry"} {
+		if !strings.Contains(a.out, want) {
+			t.Errorf("no %q in\n%s", want, a.out)
+		}
+	}
+	if n := strings.Count(a.out, "  input "); n != 3 {
+		t.Errorf("%d pipelines have an input, want 3: JSON is not said\n%s", n, a.out)
+	}
+	a = tidemark(t, "validate", "--config", write(t, "wrong.yaml", `
+kafka: {consumer: {topics: [in]}, producer: {result_topic: out}}
+pipelines:
+  - name: a
+    input: {format: csv, columns: [time, latency]}
+    values: {ms: latancy}
+`))
+	if want := `wrong.yaml:6: pipelines[0].values.ms: is not a column of the input, got latancy (did you mean latency?)`; a.code != cli.ExitUsage || !strings.Contains(a.err, want) {
+		t.Errorf("want %s\n%s", want, a)
+	}
+}
+
 // What the program prints of its own is a spec.
 func TestPrintedSpecsAreValid(t *testing.T) {
 	for _, args := range [][]string{{"run", "--print-config"}, {"validate", "--example"}} {

@@ -83,6 +83,7 @@ type pipelineFacts struct {
 	Fingerprint     string   `json:"fingerprint"`
 	Group           string   `json:"group"`
 	Topics          []string `json:"topics"`
+	Input           string   `json:"input,omitempty"` // where it is not JSON: how record values are written
 	Key             string   `json:"key"`
 	Windows         []string `json:"windows"`
 	Aggregates      []string `json:"aggregates"`
@@ -176,7 +177,7 @@ func (r *report) describe(app *spec.App) {
 	for i := range app.Pipelines {
 		p := &app.Pipelines[i]
 		f := pipelineFacts{
-			Name: p.Name, Fingerprint: p.Fingerprint(), Group: p.Group(), Topics: p.Topics, Key: describeKey(p.Key),
+			Name: p.Name, Fingerprint: p.Fingerprint(), Group: p.Group(), Topics: p.Topics, Input: describeInput(p.Input), Key: describeKey(p.Key),
 			GoesOut: describePanes(p.Trigger, p.Accumulation), Watermark: describeWatermark(p.Watermark),
 			ResultTopic: p.SinkTopic, LateTopic: p.LateTopic, DeadLetterTopic: p.DeadLetterTopic,
 		}
@@ -195,6 +196,22 @@ func (r *report) describe(app *spec.App) {
 		}
 		r.Pipelines = append(r.Pipelines, f)
 	}
+}
+
+// describeInput says how record values are written, where they are not JSON.
+func describeInput(f event.Format) string {
+	switch f.Kind {
+	case event.FormatJSON:
+		return ""
+	case event.FormatCSV:
+		text := "csv: " + strings.Join(f.Columns, ", ")
+		if d := f.Separator(); d != ',' {
+			text += fmt.Sprintf("; between them %q", d)
+		}
+		return text
+	case event.FormatText, event.FormatJSONRegistry:
+	}
+	return f.Kind.String()
 }
 
 func describeKey(k spec.Key) string {
@@ -281,6 +298,9 @@ func (r *report) print(w io.Writer) error {
 		p := &r.Pipelines[i]
 		line("\npipeline", p.Name)
 		line("  reads", strings.Join(p.Topics, ", "))
+		if p.Input != "" {
+			line("  input", p.Input)
+		}
 		line("  key", p.Key)
 		for _, d := range p.Windows {
 			line("  window", d)

@@ -1,8 +1,10 @@
-// Package sample makes events that a spec can read: its timestamp, its key fields and its values, in the shape of metrics of
-// language-model services. The same options give the same events.
+// Package sample makes events that a spec can read: its timestamp, its key fields and its values, in the format that it reads and the
+// shape of metrics of language-model services. The same options give the same events.
 package sample
 
 import (
+	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -41,6 +43,7 @@ type Generator struct {
 // source is a topic together with what its readers want of a record.
 type source struct {
 	topic  string
+	input  event.Format // that of its first reader
 	time   spec.Timestamp
 	fields []string // key fields
 	values []string
@@ -58,7 +61,7 @@ func New(app *spec.App, o Options) *Generator {
 			if !ok {
 				n = len(g.sources)
 				at[t] = n
-				g.sources = append(g.sources, source{topic: t, time: p.Timestamp})
+				g.sources = append(g.sources, source{topic: t, input: p.Input, time: p.Timestamp})
 			}
 			s := &g.sources[n]
 			for _, f := range p.Key.Fields {
@@ -136,11 +139,47 @@ func (g *Generator) Next() (kafkaio.Message, error) {
 	} else {
 		stamp = at
 	}
-	value, err := json.Marshal(doc)
+	value, err := written(s.input, doc)
 	if err != nil {
 		return kafkaio.Message{}, fmt.Errorf("sample event: %w", err)
 	}
 	return kafkaio.Message{Topic: s.topic, Partition: -1, Key: []byte(strings.Join(key, "/")), Value: value, Timestamp: stamp}, nil
+}
+
+// written returns the fields of an event as the format says. JSON of a schema registry is without its prefix, which is read as well.
+func written(f event.Format, doc map[string]any) ([]byte, error) {
+	switch f.Kind {
+	case event.FormatJSON, event.FormatJSONRegistry:
+	case event.FormatText:
+		return []byte(cell(doc[event.TextField])), nil
+	case event.FormatCSV:
+		row := make([]string, len(f.Columns))
+		for i, column := range f.Columns {
+			row[i] = cell(doc[column])
+		}
+		var b bytes.Buffer
+		w := csv.NewWriter(&b)
+		w.Comma = rune(f.Separator())
+		if err := w.Write(row); err != nil {
+			return nil, err
+		}
+		w.Flush()
+		return bytes.TrimSuffix(b.Bytes(), []byte("\n")), w.Error()
+	}
+	return json.Marshal(doc)
+}
+
+// cell returns a string, a number, or nothing as the text of a row.
+func cell(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return ""
 }
 
 // digits is the number of values of every key field but the last one.

@@ -67,6 +67,9 @@ func TestASpecCanReadEveryEvent(t *testing.T) {
 		"nested fields":   nested,
 		"record's own":    "pipelines:\n  - {name: a, topics: [t], timestamp: {record: true}, windows: [{name: w, type: sliding, size: 1m, slide: 10s}], sink: {topic: out}}\n",
 		"seconds, global": "pipelines:\n  - {name: a, topics: [t], key: [], timestamp: {field: ts, unit: s}, windows: [{name: w, type: session, gap: 5m}], sink: {topic: out}}\n",
+		"rows":            "pipelines:\n  - {name: a, topics: [t], input: {format: csv, columns: [ts, service, model, note, ms], delimiter: ';'}, key: [service, model], where: note == nil, timestamp: {field: ts, unit: us}, values: {ms: ms}, windows: [{name: w, type: tumbling, size: 1m}], sink: {topic: out}}\n",
+		"texts":           "pipelines:\n  - {name: a, topics: [t], input: text, windows: [{name: w, type: tumbling, size: 1m}], sink: {topic: out}}\n",
+		"schema registry": "pipelines:\n  - {name: a, topics: [t], input: json_registry, key: [service], windows: [{name: w, type: tumbling, size: 1m}], sink: {topic: out}}\n",
 		"nanoseconds":     "pipelines:\n  - {name: a, topics: [t], timestamp: {field: ts, unit: ns}, windows: [{name: w, type: tumbling, size: 1m}], sink: {topic: out}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +88,7 @@ func TestASpecCanReadEveryEvent(t *testing.T) {
 				}
 			}
 			out := f.Finish(1000)
-			if out.Counts.In != 1000 || out.Counts.Dead != 0 || out.Counts.Unassigned != 0 {
+			if out.Counts.In != 1000 || out.Counts.Dead != 0 || out.Counts.Filtered != 0 || out.Counts.Unassigned != 0 {
 				t.Errorf("got %+v, want 1000 in and none dead", out.Counts)
 			}
 			// The largest time is that of an event in order, within the disorder.

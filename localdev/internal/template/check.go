@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
@@ -119,6 +120,9 @@ func (c *checker) mapping(m *Mapping) {
 	if m.Queue {
 		c.add(m.line("ConsumptionMode"), m.Name, "ConsumptionMode Queue hands records over in no order", "leave it out: the records of a partition are folded in their order")
 	}
+	if m.SchemaRegistry {
+		c.registry(m)
+	}
 	for _, setting := range m.Hiding {
 		c.warn(m.line(setting), m.Name, setting+" lets records pass that were never folded; fire folds them again from the log as long as it has them, and counts them",
 			"leave it out, unless you mean it")
@@ -127,6 +131,28 @@ func (c *checker) mapping(m *Mapping) {
 		if f.Name == m.Function && f.Timeout > mostTimeout {
 			c.add(f.Line, f.Name, fmt.Sprintf("its Timeout is %d s, and a function with a Kafka trigger may have %d", f.Timeout, mostTimeout), fmt.Sprintf("set Timeout to %d or less", mostTimeout))
 		}
+	}
+}
+
+// registry looks whether what a mapping with a schema registry hands on is read as what the log has: it removes prefixes, and the log,
+// from which gaps are repaired, has them.
+func (c *checker) registry(m *Mapping) {
+	line := m.line("SchemaRegistryConfig")
+	for i := range c.app.Pipelines {
+		p := &c.app.Pipelines[i]
+		if !slices.ContainsFunc(p.Topics, func(t string) bool { return slices.Contains(m.Topics, t) }) {
+			continue
+		}
+		if p.Input.Kind != event.FormatJSONRegistry {
+			c.add(line, m.Name, fmt.Sprintf("SchemaRegistryConfig removes the prefix of record values, which the log has, and pipeline %s reads %v", p.Name, p.Input.Kind), "set its input to json_registry")
+		}
+		if m.RegistryKeys && p.Key.RecordKey {
+			c.add(line, m.Name, fmt.Sprintf("SchemaRegistryConfig changes record keys, which group the records of pipeline %s, and the log has others", p.Name), "leave KEY out of SchemaValidationConfigs")
+		}
+	}
+	if m.RegistryFormat != "SOURCE" {
+		c.warn(line, m.Name, "EventRecordFormat is "+orNothing(m.RegistryFormat)+": values may be written otherwise than in the log, which keys of numbers show, and Avro and Protobuf cannot be read from the log at all",
+			"set EventRecordFormat to SOURCE, with JSON Schema")
 	}
 }
 

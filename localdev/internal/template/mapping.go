@@ -48,7 +48,9 @@ type Mapping struct {
 	Filters         []string // patterns
 
 	Queue          bool     // ConsumptionMode Queue: a share group, without order
-	SchemaRegistry bool     // Lambda decodes values by a schema registry
+	SchemaRegistry bool     // Lambda looks at records by a schema registry, and removes its prefixes
+	RegistryFormat string   // EventRecordFormat of it: JSON or SOURCE
+	RegistryKeys   bool     // it changes keys, too
 	Hiding         []string // settings that are there and let records pass unseen
 
 	lines map[string]int
@@ -141,6 +143,12 @@ func (m *Mapping) special(p *value) {
 	}
 	if registry := p.at("SchemaRegistryConfig"); registry != nil {
 		m.SchemaRegistry, m.lines["SchemaRegistryConfig"] = true, registry.line
+		m.RegistryFormat = registry.at("EventRecordFormat").string()
+		if attributes := registry.at("SchemaValidationConfigs"); attributes != nil {
+			for _, a := range attributes.list {
+				m.RegistryKeys = m.RegistryKeys || a.at("Attribute").string() == "KEY"
+			}
+		}
 	}
 }
 

@@ -70,9 +70,10 @@ func TestMappingsSayWhatLambdaWouldDo(t *testing.T) {
 			want: with(quiet, func(m *Mapping) { m.Name, m.SourceARN = "M", "a" }),
 		},
 		"queue, and a schema registry": {
-			text: "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {FunctionName: !Ref F, SelfManagedEventSource: {Endpoints: {KafkaBootstrapServers: 'a:1, b:2'}}, SelfManagedKafkaEventSourceConfig: {ConsumptionMode: Queue, SchemaRegistryConfig: {SchemaRegistryURI: x}}, Topics: [events], StartingPosition: LATEST}}}",
+			text: "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {FunctionName: !Ref F, SelfManagedEventSource: {Endpoints: {KafkaBootstrapServers: 'a:1, b:2'}}, SelfManagedKafkaEventSourceConfig: {ConsumptionMode: Queue, SchemaRegistryConfig: {SchemaRegistryURI: x, EventRecordFormat: SOURCE, SchemaValidationConfigs: [{Attribute: VALUE}, {Attribute: KEY}]}}, Topics: [events], StartingPosition: LATEST}}}",
 			want: with(quiet, func(m *Mapping) {
 				m.Name, m.Kind, m.Brokers, m.Queue, m.SchemaRegistry = "M", SelfManaged, []string{"a:1", "b:2"}, true, true
+				m.RegistryFormat, m.RegistryKeys = "SOURCE", true
 			}),
 		},
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 )
 
@@ -158,6 +159,44 @@ func TestWhatDoesNotGoTogetherIsFound(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a mapping with a schema registry hands on has to be read as what the log has.
+func TestASchemaRegistryGoesWithItsFormatAlone(t *testing.T) {
+	const good = "{SchemaRegistryURI: x, EventRecordFormat: SOURCE, SchemaValidationConfigs: [{Attribute: VALUE}]}"
+	for name, c := range map[string]struct {
+		registry string
+		input    event.Format
+		fields   bool // records are grouped by fields
+		want     []string
+	}{
+		"as it should be":        {registry: good, input: spec.JSONRegistry()},
+		"plain JSON":             {registry: good, want: []string{":11: error: F.A: SchemaRegistryConfig removes the prefix of record values, which the log has, and pipeline default reads json; set its input to json_registry"}},
+		"rewritten values":       {registry: "{SchemaRegistryURI: x, EventRecordFormat: JSON}", input: spec.JSONRegistry(), want: []string{":11: warning: F.A: EventRecordFormat is JSON"}},
+		"nothing said":           {registry: "{SchemaRegistryURI: x}", input: spec.JSONRegistry(), want: []string{"EventRecordFormat is not set"}},
+		"keys":                   {registry: strings.Replace(good, "VALUE", "KEY", 1), input: spec.JSONRegistry(), want: []string{":11: error: F.A: SchemaRegistryConfig changes record keys"}},
+		"keys that nobody needs": {registry: strings.Replace(good, "VALUE", "KEY", 1), input: spec.JSONRegistry(), fields: true},
+	} {
+		a := app(t, "infra/tidemark.yaml")
+		a.Pipelines[0].Input = c.input
+		if c.fields {
+			a.Pipelines[0].Key = spec.Key{Fields: []string{"k"}}
+		}
+		tmpl, err := Load([]byte(strings.Replace(small, "Topics: [feedback-events]", "Topics: [feedback-events], SchemaRegistryConfig: "+c.registry, 1)), "t.yaml", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := Check(tmpl, a)
+		if len(found) != len(c.want) {
+			t.Errorf("%s: found %v, want %q", name, found, c.want)
+			continue
+		}
+		for i, want := range c.want {
+			if !strings.Contains(found[i].String(), want) {
+				t.Errorf("%s: problem %s\nwant in it: %s", name, found[i], want)
+			}
+		}
 	}
 }
 
