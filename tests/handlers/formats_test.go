@@ -3,6 +3,7 @@ package handlers
 import (
 	"bytes"
 	"compress/zlib"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -198,5 +199,21 @@ func TestWithoutThePrefixOfARegistryResultsAreThoseWithIt(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: -with +got:\n%s", name, diff)
 		}
+	}
+}
+
+// The event of a mapping with a schema registry has more members, and values without prefix, still in base64.
+func TestAnEventOfAMappingWithASchemaRegistryIsFolded(t *testing.T) {
+	w := reading(t, "    input: json_registry\n    key: [k]\n    values: {v: v}\n    aggregates: [sum]\n")
+	produce(t, w, 0, "\x00\x00\x00\x00\x07"+`{"k":"a","v":1.50}`)
+	answer, err := w.Ingest.Invoke(t.Context(), fmt.Appendf(nil, `{"eventSource":"aws:kafka","eventSourceArn":"arn:aws:kafka:us-east-1:123456789012:cluster/c/0","bootstrapServers":"b-1:9092",
+"records":{"in-0":[{"topic":"in","partition":0,"offset":0,"timestamp":1,"timestampType":"CREATE_TIME","key":"aw==","keySchemaMetadata":null,"value":%q,
+"valueSchemaMetadata":{"dataFormat":"JSON","schemaId":"7"},"headers":[]}]}}`, base64.StdEncoding.EncodeToString([]byte(`{"k":"a","v":1.50}`))))
+	if err != nil || string(answer) != `{"batchItemFailures":[]}` {
+		t.Fatalf("%s, %v", answer, err)
+	}
+	want := map[string]map[string]any{"0 k=a": {"sum": 1.5}}
+	if diff := cmp.Diff(want, closed(t, w, nil).Results); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
