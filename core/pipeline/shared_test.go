@@ -84,6 +84,7 @@ func TestTogetherEachComesToWhatItDoesAlone(t *testing.T) {
 					`values: {v: v}, aggregates: {v: [count, sum, p50]}`, `values: {v: v}, aggregates: {v: [p99, max, sum]}`, `values: {v: v}, aggregates: {v: [count]}`,
 					`values: {v: v}, aggregates: {v: [average, first]}`, `values: {v: v, w: a.w}, aggregates: {v: [stddev], w: [min, last]}`, `aggregates: [count]`,
 				}, usual),
+				pick(r, []string{`input: json`, `input: json_registry`}, usual),
 				pick(r, []string{`error_handling: {policy: dead_letter}`, `error_handling: {policy: skip}`, `error_handling: {policy: fail}`}, usual*usual%5/2),
 				pick(r, []string{`map: {x: "2"}`, `where: v != 7`, `where: v > 40`, `map: {v: "a.w ?? 0"}`}, usual),
 				`windows: ` + pick(r, []string{
@@ -185,6 +186,10 @@ func TestWhatIsAlikeIsFoldedOnce(t *testing.T) {
 		{"inputs", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [last]}`, 2, 2, 2},
 		{"numbers with their text", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum, distinct]}`, 2, 2, 2},
 		{"gaps of their own", `windows: [{type: session, gap: 1s, gap_field: g, max_gap: 1m}], aggregates: {v: [sum]}`, `windows: [{type: session, gap: 1s, gap_field: g, max_gap: 2m}], aggregates: {v: [sum]}`, 2, 2, 2},
+		{"formats", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `input: json_registry, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, 2, 2, 2},
+		{"columns", `input: {format: csv, columns: [t, k, v]}, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `input: {format: csv, columns: [t, v, k]}, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, 2, 2, 2},
+		{"delimiters", `input: {format: csv, columns: [t, k, v]}, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `input: {format: csv, columns: [t, k, v], delimiter: ";"}, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, 2, 2, 2},
+		{"rows of the same columns", `input: {format: csv, columns: [t, k, v]}, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `input: {format: csv, columns: [t, k, v], delimiter: ","}, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, 1, 1, 1},
 		{"policies", `windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, `error_handling: {policy: skip}, windows: [{type: tumbling, size: 10ms}], aggregates: {v: [sum]}`, 2, 2, 2},
 	} {
 		f := NewSharedFolder(together, compileAll(t, of+c.a, of+c.b))
@@ -197,6 +202,49 @@ func TestWhatIsAlikeIsFoldedOnce(t *testing.T) {
 		}
 		if len(f.readings) != c.readings || folds != c.folds || keeping != c.keeping {
 			t.Errorf("different %s: %d readings, %d folds, %d sums, want %d, %d, %d", c.name, len(f.readings), folds, keeping, c.readings, c.folds, c.keeping)
+		}
+	}
+}
+
+// Pipelines may read one topic in several formats: each record is then what each of them makes of it.
+func TestFormatsAreReadSideBySide(t *testing.T) {
+	const windows = `windows: [{type: tumbling, size: 10ms, allowed_lateness: 0s}]`
+	pipes := compileAll(
+		t,
+		`input: {format: csv, columns: [t, k, v]}, timestamp: {field: t}, key: [k], values: {v: v}, `+windows,
+		`input: {format: csv, columns: [t, k, v]}, key: [k], where: v != 2, values: {t: t}, aggregates: [last], `+windows,
+		`input: {format: csv, columns: [k, v, t]}, key: [v], values: {k: k}, `+windows,
+		`input: {format: csv, columns: [a, b, c], delimiter: ";"}, key: [c], values: {a: a}, `+windows,
+		`input: text, aggregates: [distinct, last], `+windows,
+		`input: text, where: 'value != "1,a,3"', aggregates: [first], `+windows,
+		`input: json_registry, timestamp: {field: t}, key: [k], values: {v: v}, `+windows,
+		`timestamp: {field: t}, key: [k], values: {v: v}, `+windows,
+	)
+	var records []event.Record
+	for i, v := range []string{"1,a,2", "1,a,3", `"4","b ""c""","5"`, "1;2;3", "12.5", `{"t":3,"k":"a","v":1}`, "\x00\x00\x00\x00\x01" + `{"t":3,"k":"a","v":1}`, "", "\xff", `"7","d ""e""",8`} {
+		records = append(records, event.Record{Offset: int64(i), Timestamp: 5, Key: []byte("r"), Value: []byte(v)})
+	}
+	records = append(records, event.Record{Offset: 10, Timestamp: 5})
+	f := NewSharedFolder(together, pipes)
+	chunks := make([]*Chunk, len(pipes))
+	for i := range chunks {
+		chunks[i] = &Chunk{Fence: event.MinTime}
+	}
+	f.Begin(0, chunks)
+	for i := range records {
+		f.Add(&records[i])
+	}
+	for i, got := range f.Finish(11) {
+		if got == nil {
+			t.Errorf("pipeline %d has no outcome", i)
+			continue
+		}
+		want, _ := alone(pipes[i], chunks[i], records, 11)
+		if diff := cmp.Diff(want, *got); diff != "" {
+			t.Errorf("pipeline %d (-alone +together):\n%s", i, diff)
+		}
+		if got.Counts.In != 11 || got.Counts.Dead == 0 || got.Counts.Dead == 11 {
+			t.Errorf("pipeline %d: %+v shows too little", i, got.Counts)
 		}
 	}
 }
