@@ -102,7 +102,7 @@ test-containers: ## the tests in containers: functions in Lambda's image, make u
 ifeq ($(CONTAINERS),off)
 	@echo 'CONTAINERS=off: the container tests were LEFT OUT; nothing of localdev/compose.yaml or of the functions in containers was tested'
 else
-	docker=$$(tests/containers/up); eval "$$docker"; go test -count=1 -v -timeout 15m -tags containers ./tests/containers
+	docker=$$(tests/containers/up); eval "$$docker"; go test -count=1 -v -timeout 45m -tags containers ./tests/containers
 endif
 
 .PHONY: simulate

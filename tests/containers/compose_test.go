@@ -74,7 +74,7 @@ func (p *project) left(ctx context.Context) (ours, all []string) {
 }
 
 func TestUpShowsResultsAndDownLeavesNothing(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	p := newProject(t)
 	_, before := p.left(ctx)

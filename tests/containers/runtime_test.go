@@ -6,15 +6,18 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/localdev/host"
+	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
 
 const runtimeQuery = `app: runtime
@@ -90,32 +93,25 @@ func TestTheTemplateRunsInContainers(t *testing.T) {
 					t.Log(log.String())
 				}
 			})
-			results := make(chan struct{}, 1)
+			var newest atomic.Int64 // end of a window that has a result, in Unix milliseconds
 			go func() {
 				lines := bufio.NewScanner(stdout)
 				for lines.Buffer(nil, 1<<20); lines.Scan(); {
-					if strings.Contains(lines.Text(), `"type":"result"`) {
-						select {
-						case results <- struct{}{}:
-						default:
-						}
+					var line struct {
+						Type   string
+						Result rig.Result
+					}
+					if json.Unmarshal(lines.Bytes(), &line) == nil && line.Type == "result" {
+						newest.Store(max(newest.Load(), int64(line.Result.Window.EndMS)))
 					}
 				}
 			}()
-			await := func(what string) {
-				t.Helper()
-				select {
-				case <-results:
-				case <-time.After(2 * time.Minute):
-					t.Fatalf("no result %s", what)
-				}
-			}
-			await("at first")
+			awaitWithin(t, 5*time.Minute, "a result", func() bool { return newest.Load() > 0 })
 			for _, name := range environments(t) {
 				_ = exec.CommandContext(t.Context(), "docker", "kill", name).Run() // it may be at its end
 			}
-			<-results // of before, perhaps
-			await("after containers were killed")
+			killed := time.Now().UnixMilli() // windows that end later cannot have gone out before
+			awaitWithin(t, 5*time.Minute, "a result after containers were killed", func() bool { return newest.Load() > killed })
 			if len(environments(t)) == 0 {
 				t.Error("no containers run")
 			}
@@ -126,7 +122,7 @@ func TestTheTemplateRunsInContainers(t *testing.T) {
 			if err := cmd.Wait(); err != nil && signal == syscall.SIGINT {
 				t.Errorf("%v\n%s", err, log.String())
 			}
-			awaitWithin(t, time.Minute, "the end of all containers", func() bool { return len(environments(t)) == 0 })
+			awaitWithin(t, 3*time.Minute, "the end of all containers", func() bool { return len(environments(t)) == 0 })
 		})
 	}
 }

@@ -43,16 +43,19 @@ func newStage(t *testing.T) *stage {
 	}
 	testcontainers.CleanupNetwork(t, s.net)
 	s.startKafka()
-	s.redis = s.run(redisImage, wait.ForLog("Ready to accept connections"), network.WithNetwork([]string{"redis"}, s.net),
+	s.redis = s.run(redisImage, wait.ForLog("Ready to accept connections").WithStartupTimeout(startWithin), network.WithNetwork([]string{"redis"}, s.net),
 		testcontainers.WithCmd("redis-server", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"))
 	return s
 }
+
+// startWithin is how long a container may take until it is ready, on a machine that does other things too.
+const startWithin = 5 * time.Minute
 
 // run starts a container and has it removed at the end, when its last lines are shown if the test failed.
 func (s *stage) run(image string, ready wait.Strategy, o ...testcontainers.ContainerCustomizer) *testcontainers.DockerContainer {
 	s.t.Helper()
 	begun := time.Now()
-	c, err := testcontainers.Run(s.t.Context(), image, append(o, testcontainers.WithWaitStrategyAndDeadline(2*time.Minute, ready))...)
+	c, err := testcontainers.Run(s.t.Context(), image, append(o, testcontainers.WithWaitStrategyAndDeadline(startWithin, ready))...)
 	testcontainers.CleanupContainer(s.t, c, testcontainers.StopTimeout(0))
 	s.t.Cleanup(func() {
 		if s.t.Failed() && c != nil {
@@ -85,7 +88,7 @@ func (s *stage) startKafka() {
 	port, host := freePort(s.t), daemonHost(s.t)
 	s.brokers = net.JoinHostPort(host, port)
 	const inside = "9092/tcp"
-	s.kafka = s.run(kafkaImage, wait.ForLog("Kafka Server started"), network.WithNetwork([]string{"kafka"}, s.net),
+	s.kafka = s.run(kafkaImage, wait.ForLog("Kafka Server started").WithStartupTimeout(startWithin), network.WithNetwork([]string{"kafka"}, s.net),
 		testcontainers.WithExposedPorts(inside),
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
 			h.PortBindings = dockernet.PortMap{dockernet.MustParsePort(inside): {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: port}}}
@@ -134,6 +137,7 @@ func (s *stage) kill(ctx context.Context, c *testcontainers.DockerContainer) {
 // flush empties the store.
 func (s *stage) flush(ctx context.Context) {
 	s.t.Helper()
+	s.t.Log("FLUSHALL")
 	code, out, err := s.redis.Exec(ctx, []string{"redis-cli", "FLUSHALL"})
 	if err != nil {
 		s.t.Fatal(err)
@@ -199,7 +203,8 @@ type function struct {
 func (s *stage) function(name, arch, spec string, timeout string) *function {
 	s.t.Helper()
 	const port = "8080/tcp"
-	c := s.run(lambdaImage, wait.ForListeningPort(port), network.WithNetwork([]string{name}, s.net), testcontainers.WithExposedPorts(port), testcontainers.WithCmd("bootstrap"),
+	c := s.run(lambdaImage, wait.ForListeningPort(port).WithStartupTimeout(startWithin), network.WithNetwork([]string{name}, s.net),
+		testcontainers.WithExposedPorts(port), testcontainers.WithCmd("bootstrap"),
 		testcontainers.WithFiles(
 			testcontainers.ContainerFile{HostFilePath: bootstrap(s.t, name, arch), ContainerFilePath: "/var/runtime/bootstrap", FileMode: 0o755},
 			testcontainers.ContainerFile{Reader: bytes.NewReader([]byte(spec)), ContainerFilePath: "/var/task/tidemark.yaml", FileMode: 0o644},
