@@ -14,12 +14,12 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/localdev/host"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
 
 // client invokes a function: our own host of the Runtime API, or AWS's emulator. A function that answered with an error is a
@@ -44,7 +44,7 @@ var clients = map[string]func(t *testing.T, name string, timeout time.Duration, 
 // body has an errorMessage.
 type emulator struct {
 	url string
-	log *output
+	log *output.Buffer
 }
 
 func newEmulator(t *testing.T, name string, timeout time.Duration, env []string) client {
@@ -58,7 +58,7 @@ func newEmulator(t *testing.T, name string, timeout time.Duration, env []string)
 		"--runtime-api-address", api, deployed(t, name, "", ""), "bootstrap")
 	cmd.Env = append(slices.Clone(env), "AWS_LAMBDA_FUNCTION_NAME="+name, "AWS_LAMBDA_FUNCTION_TIMEOUT="+strconv.Itoa(int(timeout.Seconds())),
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512", "PATH="+os.Getenv("PATH"))
-	log := &output{}
+	log := &output.Buffer{}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -78,7 +78,7 @@ func newEmulator(t *testing.T, name string, timeout time.Duration, env []string)
 // await returns when somebody listens.
 func await(t *testing.T, address string, log fmt.Stringer) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -132,21 +132,3 @@ func (e *emulator) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 }
 
 func (e *emulator) Log() string { return e.log.String() }
-
-// output is what a process has written; it writes from another goroutine than the one that reads.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}

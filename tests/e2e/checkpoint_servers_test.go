@@ -172,12 +172,12 @@ func TestTheMainJobGoesOnFromItsCheckpoint(t *testing.T) {
 	}
 	from := event.Time(1_700_000_000_000)
 	c.produce(1500, from, 10, 250, 40, 5_000)
-	says(run("--for", "5s"), "none in "+dir+" yet", "checkpoint made")
+	says(run("--for", "10s"), "none in "+dir+" yet", "checkpoint made")
 
 	redis.Kill()
 	redis.Start()
 	c.produce(500, from.Add(15_000), 10, 250, 40, 5_000)
-	out := run("--for", "5s")
+	out := run("--for", "10s")
 	says(out, "4 slots imported")
 	if strings.Contains(out, "state restored") {
 		t.Errorf("the log was read again:\n%s", out)

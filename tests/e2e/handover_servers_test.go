@@ -81,7 +81,7 @@ func TestChangedFunctionsTakeOver(t *testing.T) {
 	c.stamp = func(at event.Time) event.Time { return at } // so that the log knows where a window began
 	first, redis := c.config, servers.Redis(t)
 	specs := map[string][]window.Definition{c.pipeline().Fingerprint(): c.pipeline().Windows}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 
 	d := deploy(t, c, redis)

@@ -86,7 +86,7 @@ func TestIngestHasFireInvokedAndSeldom(t *testing.T) {
 	}
 	d := &deployment{cluster: c, ingest: newFunction(t, "ingest", 30*time.Second, env...), kills: map[string]int{}}
 	l.fire = newFunction(t, "fire", 4*time.Second, env...)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	go l.run(ctx)
 

@@ -20,7 +20,7 @@ import (
 // tidemark runs the command line to its end and returns what it printed.
 func tidemark(t *testing.T, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, build(t, "./localdev", "tidemark"), args...)

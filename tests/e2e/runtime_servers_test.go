@@ -4,12 +4,12 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
 
@@ -82,16 +83,16 @@ func newJob(t *testing.T, kind string) *job {
 }
 
 // command is tidemark run with these arguments, its output in a buffer.
-func (j *job) command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+func (j *job) command(t *testing.T, args ...string) (*exec.Cmd, *output.Buffer) {
 	t.Helper()
 	args = slices.Concat([]string{
 		"run", "--config", j.config, "--brokers", strings.Join(servers.Brokers(t), ","), "--redis", servers.Redis(t), "--create-topics", "--listen", "off",
 	}, args)
 	cmd := exec.CommandContext(t.Context(), build(t, "./localdev", "tidemark"), args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	out := &output.Buffer{}
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = 5 * time.Second
-	return cmd, &out
+	return cmd, out
 }
 
 // outcome is what was published, as contracts compare it: the newest pane of each window and key, and the records put aside.
@@ -225,10 +226,13 @@ func children(t *testing.T, parent int) map[int]string {
 
 func isAlive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
+// within is how long something may take that comes by itself, on a machine that does other things too.
+const within = 5 * time.Minute
+
 // awaitThat returns once ok does.
 func awaitThat(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.After(90 * time.Second); !ok(); {
+	for end := time.After(within); !ok(); {
 		select {
 		case <-end:
 			t.Fatal("not seen:", what)
@@ -261,7 +265,7 @@ func killer(ctx context.Context, t *testing.T, parent int) (killed int) {
 func TestTheTemplateRunsHereUnchanged(t *testing.T) {
 	input := disorderedInput(t, 40_000)
 	one := newJob(t, "one")
-	cmd, out := one.command(t, "--input", input, "--until-idle", "--for", "3m", "--tick", "200ms")
+	cmd, out := one.command(t, "--input", input, "--until-idle", "--for", "10m", "--tick", "200ms")
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("in one process: %v\n%s", err, out)
 	}
@@ -272,7 +276,7 @@ func TestTheTemplateRunsHereUnchanged(t *testing.T) {
 	for _, kill := range []bool{false, true} {
 		t.Run(fmt.Sprintf("killed=%t", kill), func(t *testing.T) {
 			j := newJob(t, fmt.Sprintf("kill-%t", kill))
-			cmd, out := j.command(t, append(templateArguments(j.name), "--runtime", "process", "--input", input, "--until-idle", "--for", "4m")...)
+			cmd, out := j.command(t, append(templateArguments(j.name), "--runtime", "process", "--input", input, "--until-idle", "--for", "10m")...)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -352,7 +356,7 @@ func TestNoEnvironmentOutlivesItsRun(t *testing.T) {
 			} else if err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
-			if took := time.Since(began); took > 30*time.Second {
+			if took := time.Since(began); took > 90*time.Second {
 				t.Errorf("it took %s", took)
 			}
 			awaitThat(t, "their end", func() bool {
@@ -385,7 +389,21 @@ func TestEnvironmentsThatComeByThemselves(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() {
+		if _ = cmd.Process.Kill(); t.Failed() {
+			t.Logf("tidemark:\n%s", stderr)
+		}
+	})
+	// Nobody starts an environment again that found nobody: it has to come later than the addresses.
+	for _, address := range append(slices.Collect(maps.Values(apis)), lambda) {
+		awaitThat(t, "who listens at "+address, func() bool {
+			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+			if err == nil {
+				_ = conn.Close() // it was only a question
+			}
+			return err == nil
+		})
+	}
 	for name, address := range apis {
 		function := exec.CommandContext(t.Context(), build(t, "./functions/"+strings.ToLower(name)+"/bootstrap", filepath.Join(strings.ToLower(name), "bootstrap")))
 		function.Env = []string{
@@ -393,12 +411,8 @@ func TestEnvironmentsThatComeByThemselves(t *testing.T) {
 			"TIDEMARK_REDIS=" + servers.Redis(t), "TIDEMARK_FIRE_FUNCTION=Fire", "AWS_ENDPOINT_URL_LAMBDA=http://" + lambda, "AWS_REGION=us-east-1",
 			"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 		}
-		var log bytes.Buffer
-		function.Stdout, function.Stderr = &log, &log
-		awaitThat(t, "the topics", func() bool {
-			parts, err := j.client.Partitions(t.Context(), []string{j.name + "-out"})
-			return err == nil && len(parts) > 0
-		})
+		log := &output.Buffer{Last: 2000}
+		function.Stdout, function.Stderr = log, log
 		if err := function.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -406,7 +420,7 @@ func TestEnvironmentsThatComeByThemselves(t *testing.T) {
 			_ = function.Process.Kill()
 			_ = function.Wait()
 			if t.Failed() {
-				t.Logf("%s:\n%s", name, tail(log.String(), 2000))
+				t.Logf("%s:\n%s", name, log)
 			}
 		})
 	}
@@ -422,14 +436,14 @@ func TestEnvironmentsThatComeByThemselves(t *testing.T) {
 	}()
 	select {
 	case <-results:
-	case <-time.After(90 * time.Second):
-		t.Fatalf("no result came\n%s", stderr)
+	case <-time.After(within):
+		t.Fatal("no result came")
 	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, stderr)
+		t.Error(err)
 	}
 }
 
