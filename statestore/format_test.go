@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"flag"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -139,7 +139,7 @@ func TestStoredNamesAndHeads(t *testing.T) {
 }
 
 func TestOrderOfBytesIsOrderOfValues(t *testing.T) {
-	seed := seed(t)
+	seed := seed.Of(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	number := func() int64 { return int64(rng.Uint64() >> rng.IntN(64)) }
 	for range 20000 {
@@ -331,17 +331,4 @@ func checkDecoded(t *testing.T, in []byte, err error, again func() []byte) {
 
 func compare[T int64 | uint8 | event.Time](a, b T) int {
 	return slices.Compare([]T{a}, []T{b})
-}
-
-// seed is TIDEMARK_SEED, else random; it is printed.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	s := rand.Uint64()
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		if _, err := fmt.Sscan(v, &s); err != nil {
-			t.Fatalf("TIDEMARK_SEED=%s: %v", v, err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", s)
-	return s
 }

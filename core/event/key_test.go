@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func TestAppendKeyJoinsEscapedParts(t *testing.T) {
@@ -64,7 +66,7 @@ func keyOf(names, values []string) []byte {
 }
 
 func TestDifferentValuesHaveDifferentKeysAndComeBack(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	const alphabet = "::==%%253ADab\n\x00é"
 	word := func(r *rand.Rand) string {
 		b := make([]byte, r.IntN(5))

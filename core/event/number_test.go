@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func TestParseFloatIsCorrectlyRounded(t *testing.T) {
@@ -23,7 +25,7 @@ func TestParseFloatIsCorrectlyRounded(t *testing.T) {
 			t.Errorf("%s = %v, %v; want %v", in, got, err, want)
 		}
 	}
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 200_000 {
 		var in string
 		switch v := math.Float64frombits(r.Uint64()); {

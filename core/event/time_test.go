@@ -4,29 +4,11 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 	"time"
-)
 
-// newRand returns a source whose seed is printed if the test fails; TIDEMARK_SEED sets it.
-func newRand(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("TIDEMARK_SEED=%d", seed)
-		}
-	})
-	return rand.New(rand.NewPCG(seed, 0))
-}
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
+)
 
 // anyInt64 prefers numbers near the ends of the range, near zero and near round numbers.
 func anyInt64(r *rand.Rand) int64 {
@@ -52,7 +34,7 @@ func saturated(v *big.Int) int64 {
 }
 
 func TestTimeArithmeticSaturates(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 200_000 {
 		a, b := anyInt64(r), anyInt64(r)
 		x, y := big.NewInt(a), big.NewInt(b)
@@ -83,7 +65,7 @@ func TestFloorIsTheLargestMultipleNotAbove(t *testing.T) {
 	check(math.MaxInt64, math.MaxInt64, -math.MaxInt64+1)
 	check(math.MaxInt64-1, math.MaxInt64, -(math.MaxInt64 - 1))
 	check(math.MinInt64, math.MaxInt64, math.MaxInt64)
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 200_000 {
 		step := anyInt64(r) & math.MaxInt64
 		check(anyInt64(r), max(step, 1), anyInt64(r))

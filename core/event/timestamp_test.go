@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func numberField(s string) Field { return Field{Kind: FieldNumber, Raw: []byte(s)} }
@@ -57,7 +59,7 @@ func TestParseTimestampReadsNumbersInEachUnit(t *testing.T) {
 
 func TestParseTimestampIsExactForAnyDecimal(t *testing.T) {
 	shift := map[string]int64{"s": 3, "ms": 0, "us": -3, "ns": -6}
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 100_000 {
 		unit := []string{"s", "ms", "us", "ns"}[r.IntN(4)]
 		raw := fmt.Sprint(anyInt64(r))
@@ -108,7 +110,7 @@ func TestParseTimestampReadsRFC3339(t *testing.T) {
 			}
 		}
 	}
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 100_000 {
 		at := time.Unix(r.Int64N(320_000_000_000)-65_000_000_000, r.Int64N(1e9)).In(time.FixedZone("", (r.IntN(2*24*60-1)-24*60+1)*60))
 		if at.Year() < 0 || at.Year() > 9999 {

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +11,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // compileText makes the only pipeline of a spec: what is said goes under its name.
@@ -127,15 +126,7 @@ func TestRecordsWithoutAResultGoWhereThePolicySays(t *testing.T) {
 
 // A record that does not count moves the watermark, and that is all: else no window of a partition of such records would ever end.
 func TestFoldingWithWhereIsFilteringBefore(t *testing.T) {
-	seed := rand.Uint64()
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seed = n
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
+	seed := seed.Of(t)
 	const windows = `windows: [{name: m, type: tumbling, size: 10s, allowed_lateness: 5s}, {name: h, type: sliding, size: 30s, slide: 7s}, {name: s, type: session, gap: 4s}]
 timestamp: {field: t}
 values: {v: v}

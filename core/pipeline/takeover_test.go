@@ -3,14 +3,13 @@ package pipeline
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // What was folded for a pipeline that took over is counted by its first plan, and only by that one: what is in slices as taken,
@@ -56,15 +55,7 @@ func TestTheFirstPlanAfterATakeOverCountsWhatItInherited(t *testing.T) {
 
 // The books balance after a take-over, whatever the definitions, the records, the watermarks and the chunks.
 func TestBooksBalanceAfterATakeOver(t *testing.T) {
-	seed, rounds := rand.Uint64(), 2000
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seed = n
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
+	seed, rounds := seed.Of(t), seed.Rounds(t, 2000)
 	inherited := int64(0)
 	for round := range rounds {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))

@@ -3,13 +3,12 @@ package watermark
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 const none = event.MinTime
@@ -353,18 +352,11 @@ func orNone(r *rand.Rand) event.Time {
 // lawful checks a law with many random scenarios and what Low says of them.
 func lawful(t *testing.T, law func(r *rand.Rand, s scenario, d Decision) error) {
 	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seed.Rand(t)
 	for range 30_000 {
 		s := randomScenario(r)
 		if err := law(r, s, Low(s.p, s.parts, s.last, s.now)); err != nil {
-			t.Fatalf("TIDEMARK_SEED=%d: %v\n%+v", seed, err, s)
+			t.Fatalf("%v\n%+v", err, s)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func TestWindowsOfATime(t *testing.T) {
@@ -45,7 +46,7 @@ func TestWindowsOfATime(t *testing.T) {
 }
 
 func TestWindowsEqualBruteForce(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 20_000 {
 		d, at := randomDefinition(r), randomTime(r)
 		if diff := cmp.Diff(bruteWindows(&d, at), d.Windows(nil, at)); diff != "" {
@@ -55,7 +56,7 @@ func TestWindowsEqualBruteForce(t *testing.T) {
 }
 
 func TestLatenessIsJudgedByTheWindowsEnds(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 20_000 {
 		d, at := randomDefinition(r), randomTime(r)
 		fence := at.Add(event.Span(r.Int64N(4*int64(d.Size+d.Lateness)) - int64(d.Size)))

@@ -4,30 +4,9 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
-	"os"
-	"strconv"
-	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 )
-
-// newRand returns a generator whose seed is printed with a failure; TIDEMARK_SEED repeats a run.
-func newRand(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("TIDEMARK_SEED=%d", seed)
-		}
-	})
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 // randomDefinition returns a legal aligned definition, now and then a very long one.
 func randomDefinition(r *rand.Rand) Definition {

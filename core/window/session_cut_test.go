@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // ownWindows are the windows of records, each by itself, merged where they overlap inside of one cell of the grid: the definition
@@ -23,7 +24,7 @@ func ownWindows(d *Definition, records []Window) []Window {
 }
 
 func TestSessionsAreTheOverlapsOfTheirRecordsOwnWindows(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 3000 {
 		d := Definition{Kind: KindSession, Gap: event.Span(1 + r.IntN(20))}
 		if r.IntN(2) == 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func TestFragmentsJoinBelowTheGap(t *testing.T) {
@@ -86,7 +87,7 @@ func randomTimes(r *rand.Rand) []event.Time {
 
 // However records are divided into batches, and in whatever order the batches' fragments come, the sessions are the same.
 func TestMergingFragmentsIsOrderIndependent(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 3000 {
 		times, gap := randomTimes(r), event.Span(1+r.IntN(20))
 		want := bruteSessions(times, gap)

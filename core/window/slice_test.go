@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func TestSlicesAreCutAtWindowEdges(t *testing.T) {
@@ -89,7 +90,7 @@ func checkPartition(d *Definition, w Window, s Slice) error {
 }
 
 func TestSlicesPartitionWindows(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 10_000 {
 		d, at := randomDefinition(r), randomTime(r)
 		if err := checkSlice(&d, at); err != nil {
@@ -99,7 +100,7 @@ func TestSlicesPartitionWindows(t *testing.T) {
 }
 
 func TestClosingEqualsFilteredWindows(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 20_000 {
 		d, at := randomDefinition(r), randomTime(r)
 		s, ok := d.Slice(at)

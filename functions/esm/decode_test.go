@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func TestDecodeReadsAnEventOfMSK(t *testing.T) {
@@ -277,7 +278,7 @@ func TestAnEventDoesNotReferToThePayload(t *testing.T) {
 }
 
 func TestADecoderForgetsEarlierEvents(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	var d Decoder
 	for range 300 {
 		want := randomEvent(r)
@@ -343,7 +344,7 @@ func TestDecodeDoesNotAllocateAtSteadyState(t *testing.T) {
 func TestBase64IsReadAsTheStandardLibraryDoes(t *testing.T) {
 	var d base64Decoder
 	d.init()
-	r := newRand(t)
+	r := seed.Rand(t)
 	const alphabet = "ABCDwxyz0189+/+/+/AAAA"
 	for range 200_000 {
 		var src []byte

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func TestAppendEventWritesWhatLambdaWrites(t *testing.T) {
@@ -39,7 +40,7 @@ func TestAppendEventWritesWhatLambdaWrites(t *testing.T) {
 }
 
 func TestLambdaGoReadsWhatIsWritten(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	for range 200 {
 		ev := randomEvent(r)
 		payload := AppendEvent([]byte("x"), ev)[1:]
@@ -76,7 +77,7 @@ func TestLambdaGoReadsWhatIsWritten(t *testing.T) {
 }
 
 func TestEncoderWritesTheSameAsAppendEvent(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	var e Encoder
 	for range 500 {
 		ev := randomEvent(r)
@@ -101,7 +102,7 @@ func TestEncoderWritesTheSameAsAppendEvent(t *testing.T) {
 
 // A record that does not fit leaves no trace, and one that just does is taken.
 func TestTryAddKeepsTheEventWithinItsBound(t *testing.T) {
-	r := newRand(t)
+	r := seed.Rand(t)
 	var e, with Encoder
 	for range 300 {
 		ev := randomEvent(r)

@@ -3,7 +3,6 @@ package esm
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"testing"
 
@@ -11,24 +10,6 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 )
-
-// newRand returns a source whose seed is printed if the test fails; TIDEMARK_SEED sets it.
-func newRand(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("TIDEMARK_SEED=%d", seed)
-		}
-	})
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 // diff compares events: errors only by their being there; nil keys, values and headers differ from empty ones.
 func diff(want, got Event) string {

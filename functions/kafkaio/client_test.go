@@ -3,9 +3,6 @@ package kafkaio_test
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +15,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func TestOptionsNameEveryProblem(t *testing.T) {
@@ -129,14 +127,7 @@ func TestConsumeFollowsWhatIsCommitted(t *testing.T) {
 
 // KeyPartition is the choice of kgo's partitioner, which is Kafka's.
 func TestKeyPartitionIsKgos(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
-		var err error
-		seed, err = strconv.ParseUint(s, 10, 64)
-		must(t, err)
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := seed.Rand(t)
 	kgos := kgo.StickyKeyPartitioner(nil).ForTopic("t")
 	for range 20_000 {
 		key := make([]byte, rng.IntN(40))

@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // trials lets n contenders try, one beginning 10 ms after the other, on virtual time: a trial takes 60 ms, and is fenced by
@@ -64,15 +64,7 @@ func trials(t *testing.T, n int, random func(time.Duration) time.Duration) (ende
 }
 
 func TestContendersComeToTheirEndOneByOne(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seed.Rand(t)
 	longest := time.Duration(0)
 	for range 500 {
 		ended, took := trials(t, 6, func(n time.Duration) time.Duration { return time.Duration(r.Int64N(int64(n))) })

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 const (
@@ -68,15 +68,7 @@ type job struct {
 // over, and in the middle of it a broker that is killed and a store that forgets everything. What comes out is what a batch
 // computation has.
 func TestFunctionsInContainersComeToWhatABatchComputationDoes(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
-	j := newJob(t, seed)
+	j := newJob(t, seed.Of(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	j.schedule(ctx) // the genesis

@@ -4,12 +4,12 @@ package crash
 
 import (
 	"context"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // testLog writes lines to the test's log.
@@ -26,16 +26,10 @@ func TestKilledFunctionsAndServersLoseAndDoubleNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	report, err := Run(ctx, Options{
-		Root: root, Out: testLog{t}, Seed: seed, Stages: 2, Kills: 44, Failovers: 3, Flushes: 1, Bounces: 2, Vanished: 1, Rebuild: 100_000, Deadline: 2300 * time.Millisecond,
+		Root: root, Out: testLog{t}, Seed: seed.Of(t), Stages: 2, Kills: 44, Failovers: 3, Flushes: 1, Bounces: 2, Vanished: 1, Rebuild: 100_000, Deadline: 2300 * time.Millisecond,
 		EssentialOnly: true,
 	})
 	if err != nil {

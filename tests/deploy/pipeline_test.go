@@ -30,6 +30,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/localdev/host"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
 
@@ -324,20 +325,12 @@ func (s *system) live(ctx context.Context) []rig.Result {
 }
 
 func TestDeployedFunctionsDoTheSameBehindEitherClient(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	name := strings.ToLower(servers.Name(t, ""))
 	name = name[len(name)-8:]
 	s := newSource(t, name)
-	s.fill(seed)
+	s.fill(seed.Of(t))
 	results := map[string][]rig.Result{}
 	for _, kind := range slices.Sorted(maps.Keys(clients)) {
 		sys := s.system(kind, name)

@@ -25,6 +25,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore/storetest"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // slots names the slots of the stage's pipeline.
@@ -317,7 +318,7 @@ func TestCheckpointsOfRandomRunsChangeNoResult(t *testing.T) {
 // the state is lost, and each of some checkpoints has to serve.
 func TestCheckpointsWhileBothFunctionsWork(t *testing.T) {
 	for round := range uint64(3) {
-		works(t, rand.New(rand.NewPCG(storetest.Seed(t), round)))
+		works(t, rand.New(rand.NewPCG(seed.Of(t), round)))
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/tests/output"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
 
@@ -169,16 +170,8 @@ func (o outcome) differences(other outcome) (out []string) {
 }
 
 // disorderedInput are records of a minute, in four partitions, each up to 1 s out of order, some broken.
-func disorderedInput(t *testing.T, n int) string {
+func disorderedInput(t *testing.T, seed uint64, n int) string {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	var text strings.Builder
 	start := time.Now().Add(-2 * time.Minute).UnixMilli()
@@ -242,9 +235,9 @@ func awaitThat(t *testing.T, what string, ok func() bool) {
 }
 
 // killer kills bootstraps of a process with SIGKILL, one after the other, until ctx ends, and says how many.
-func killer(ctx context.Context, t *testing.T, parent int) (killed int) {
+func killer(ctx context.Context, t *testing.T, seed uint64, parent int) (killed int) {
 	t.Helper()
-	r := rand.New(rand.NewPCG(1, uint64(parent)))
+	r := rand.New(rand.NewPCG(seed, 1))
 	for {
 		select {
 		case <-ctx.Done():
@@ -263,7 +256,8 @@ func killer(ctx context.Context, t *testing.T, parent int) (killed int) {
 // The repository's own template, its bootstraps as processes, yields what the handlers in one process do; also while environments
 // are killed. Nothing is left behind.
 func TestTheTemplateRunsHereUnchanged(t *testing.T) {
-	input := disorderedInput(t, 40_000)
+	seed := seed.Of(t)
+	input := disorderedInput(t, seed, 40_000)
 	one := newJob(t, "one")
 	cmd, out := one.command(t, "--input", input, "--until-idle", "--for", "10m", "--tick", "200ms")
 	if err := cmd.Run(); err != nil {
@@ -286,7 +280,7 @@ func TestTheTemplateRunsHereUnchanged(t *testing.T) {
 			var watch sync.WaitGroup
 			killed := 0
 			if kill {
-				watch.Go(func() { killed = killer(ctx, t, cmd.Process.Pid) })
+				watch.Go(func() { killed = killer(ctx, t, seed, cmd.Process.Pid) })
 			}
 			watch.Go(func() {
 				for ctx.Err() == nil {

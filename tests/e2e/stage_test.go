@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -19,28 +17,14 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // properties runs a property on random scenarios: TIDEMARK_ROUNDS of them (default 300), from TIDEMARK_SEED or a random seed,
 // which is printed.
 func properties(t *testing.T, property func(t *testing.T, r *rand.Rand, round int)) (rounds int) {
 	t.Helper()
-	seed, rounds := rand.Uint64(), 300
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-		seed = n
-	}
-	if v := os.Getenv("TIDEMARK_ROUNDS"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil {
-			t.Fatalf("TIDEMARK_ROUNDS: %v", err)
-		}
-		rounds = n
-	}
-	t.Logf("TIDEMARK_SEED=%d, %d rounds", seed, rounds)
+	seed, rounds := seed.Of(t), seed.Rounds(t, 300)
 	for round := range rounds {
 		if property(t, rand.New(rand.NewPCG(seed, uint64(round))), round); t.Failed() {
 			t.Fatalf("round %d of TIDEMARK_SEED=%d", round, seed)

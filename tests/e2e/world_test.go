@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
 
@@ -33,20 +33,6 @@ type cluster struct {
 	sent   []oracle.Event
 	ends   [partitions]int64
 	stamp  func(at event.Time) event.Time // Kafka's timestamp of a record with an event time
-}
-
-// seed is printed by every test that uses it, and can be set.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	s := uint64(time.Now().UnixNano())
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		var err error
-		if s, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", s)
-	return s
 }
 
 // newCluster creates the topics. windows is the YAML of the pipeline's windows.
@@ -75,7 +61,7 @@ pipelines:
     aggregates: {v: [count, sum, average, min, max, variance, stddev, p50, p95, p99]}
     late: {topic: late-%s}
 `, bound.Milliseconds(), name, name, name, name, windows, name)
-	c := &cluster{t: t, client: client, config: filepath.Join(t.TempDir(), "spec.yaml"), rand: rand.New(rand.NewPCG(seed(t), 1))}
+	c := &cluster{t: t, client: client, config: filepath.Join(t.TempDir(), "spec.yaml"), rand: rand.New(rand.NewPCG(seed.Of(t), 1))}
 	c.stamp = func(event.Time) event.Time { return event.FromGo(time.Now()) }
 	if c.app, err = spec.Load([]byte(yaml), "spec.yaml"); err != nil {
 		t.Fatal(err)

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +22,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 const windows = `[{name: w, type: tumbling, size: 20ms, allowed_lateness: 30ms}, {name: s, type: sliding, size: 30ms, slide: 10ms}, {name: v, type: session, gap: 5ms, allowed_lateness: 10ms}]`
@@ -41,19 +40,11 @@ type stage struct {
 
 func newStage(t *testing.T, yaml string) *stage {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
 	app, err := spec.Load([]byte(yaml), "spec.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{t: t, rand: rand.New(rand.NewPCG(seed, 1)), ends: map[event.TopicPartition]int64{}, store: memstore.New(), base: 1_735_734_840_000}
+	s := &stage{t: t, rand: rand.New(rand.NewPCG(seed.Of(t), 1)), ends: map[event.TopicPartition]int64{}, store: memstore.New(), base: 1_735_734_840_000}
 	if s.World, err = rig.New(app, s.store, memlog.New(memlog.Options{}), 2); err != nil {
 		t.Fatal(err)
 	}

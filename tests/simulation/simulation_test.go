@@ -16,6 +16,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // totals are printed at the end of the process, for whoever reads only that.
@@ -97,8 +98,8 @@ func search(t *testing.T, first, n uint64, after func(Result)) (failed []failure
 
 // A schedule that TIDEMARK_SEED names is played and told. Without it TIDEMARK_SEEDS schedules are, from a random one on.
 func TestSchedules(t *testing.T) {
-	if os.Getenv("TIDEMARK_SEED") != "" {
-		seed := number(t, "TIDEMARK_SEED", 0)
+	if os.Getenv(seed.Variable) != "" {
+		seed := seed.Of(t)
 		r := play(t, New(seed), true)
 		t.Logf("%+v\n%s", New(seed), r.Trace)
 		for _, p := range r.Problems {

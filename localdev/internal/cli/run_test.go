@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/jsonl"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // manySpec has all kinds of windows; backend and path are where the state is with --brokers.
@@ -54,24 +54,10 @@ pipelines:
 	return write(t, "spec.yaml", text), app
 }
 
-// seeded returns the seed of what a test chooses: TIDEMARK_SEED or one of this run, which is printed.
-func seeded(t *testing.T) uint64 {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("TIDEMARK_SEED: %v", err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
-	return seed
-}
-
 // disordered makes events of 30 s over four partitions, out of order and some late by much, as oracle events and as a file.
 func disordered(t *testing.T, n int) ([]oracle.Event, string) {
 	t.Helper()
-	r := rand.New(rand.NewPCG(seeded(t), 1))
+	r := rand.New(rand.NewPCG(seed.Of(t), 1))
 	var lines []byte
 	events := make([]oracle.Event, n)
 	next := map[int32]int64{}

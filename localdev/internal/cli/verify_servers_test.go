@@ -15,6 +15,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 	"github.com/llm-auto-optimizer/tidemark/tests/servers"
 )
 
@@ -52,7 +53,7 @@ pipelines:
 	ok(t, append(args, "--for", "100ms")...)
 
 	fed := make(chan error, 1)
-	seed := seeded(t)
+	seed := seed.Of(t)
 	go func() { fed <- feedVerify(t.Context(), client, name, rand.New(rand.NewPCG(seed, 0))) }()
 	r := rand.New(rand.NewPCG(seed, 1))
 	for kill := 0; ; kill++ {

@@ -10,6 +10,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // withPanes is a world that has gone through something, with a trigger and an accumulation.
@@ -26,9 +27,9 @@ func withPanes(t *testing.T, r *rand.Rand, defs []window.Definition, tr spec.Tri
 
 // Whatever goes out when: what stands in the end, and what leads there, is what the source topics say, or it is left out by name.
 func TestTriggersAndAccumulationsAreEqual(t *testing.T) {
-	seed := seeded(t)
+	seed, n := seed.Of(t), seed.Rounds(t, 60)
 	groups := int64(0)
-	for round := range rounds(t, 60) {
+	for round := range n {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))
 		tr := []spec.Trigger{{}, {EarlyEvery: 10}, {Count: 3}, {EarlyEvery: 20, Count: 2}, {FinalOnly: true}, {OnChange: true}}[r.IntN(6)]
 		a := []spec.Accumulation{spec.Accumulating, spec.Retracting, spec.Discarding}[r.IntN(3)]
@@ -91,7 +92,7 @@ func TestAForgedChainOfPanesIsFoundAndNamed(t *testing.T) {
 		{"another count where panes add up", spec.Discarding, second, change(`"w":{"count":`, `"w":{"count":9`), "w.count"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := withPanes(t, rand.New(rand.NewPCG(seeded(t), 0)), defs, spec.Trigger{EarlyEvery: 10}, c.a)
+			w := withPanes(t, seed.Rand(t), defs, spec.Trigger{EarlyEvery: 10}, c.a)
 			if err := w.Flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/recompute"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // forged is a log whose records of one topic were tampered with.
@@ -85,7 +86,7 @@ func settled(t *testing.T) *world {
 		{Name: "wide", Kind: window.KindSliding, Size: 30, Slide: 10, Lateness: 10},
 		{Name: "visits", Kind: window.KindSession, Gap: 6, Lateness: 10},
 	}
-	w := newWorld(t, rand.New(rand.NewPCG(seeded(t), 0)), app, 2, memlog.Options{})
+	w := newWorld(t, seed.Rand(t), app, 2, memlog.Options{})
 	w.live(60)
 	w.settle()
 	if err := w.Flush(t.Context()); err != nil {
@@ -259,8 +260,8 @@ func TestWhatTheTopicsNoLongerHaveIsLeftOut(t *testing.T) {
 
 // A changed query takes over: windows that ended before are the old one's, late panes and later windows the new one's.
 func TestAPipelineThatTookOver(t *testing.T) {
-	seed := seeded(t)
-	for round := range rounds(t, 25) {
+	seed, n := seed.Of(t), seed.Rounds(t, 25)
+	for round := range n {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))
 		app := load(t, twoValues)
 		app.Pipelines[0].Watermark.MaxFutureSkew = 100
@@ -296,8 +297,8 @@ func TestAPipelineThatTookOver(t *testing.T) {
 }
 
 func TestWithoutTransactionsWhatDiedAttemptsLeftIsNoDifference(t *testing.T) {
-	seed := seeded(t)
-	for round := range rounds(t, 20) {
+	seed, n := seed.Of(t), seed.Rounds(t, 20)
+	for round := range n {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))
 		app := load(t, twoValues)
 		app.Pipelines[0].Windows = randomDefinitions(r)
@@ -341,7 +342,7 @@ func TestPipelinesMayShareADeadLetterTopic(t *testing.T) {
     aggregates: {w: [count]}
     sink: {topic: others}
 `)
-	w := newWorld(t, rand.New(rand.NewPCG(seeded(t), 0)), app, 2, memlog.Options{})
+	w := newWorld(t, seed.Rand(t), app, 2, memlog.Options{})
 	w.live(30)
 	w.settle()
 	for i := range w.Pipelines {

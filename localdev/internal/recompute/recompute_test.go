@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // Whatever windows, lateness, disorder, failed operations and lost state there are: what the functions publish is what the source
 // topics and the ledger say.
 func TestWhatTheFunctionsPublishIsEqual(t *testing.T) {
-	seed := seeded(t)
+	seed, n := seed.Of(t), seed.Rounds(t, 80)
 	var groups, late, dead, either, undecided int64
-	n := rounds(t, 80)
 	for round := range n {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))
 		app := load(t, twoValues)

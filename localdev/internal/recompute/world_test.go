@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -19,32 +17,6 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
-
-// seeded returns a source of choices, from TIDEMARK_SEED or a random seed, which is printed.
-func seeded(t *testing.T) (seed uint64) {
-	t.Helper()
-	seed = rand.Uint64()
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
-	return seed
-}
-
-// rounds is how many random runs a test makes: TIDEMARK_ROUNDS, else n.
-func rounds(t *testing.T, n int) int {
-	t.Helper()
-	if v := os.Getenv("TIDEMARK_ROUNDS"); v != "" {
-		var err error
-		if n, err = strconv.Atoi(v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return n
-}
 
 // world is the functions over a log and a store in memory, fed with records out of order.
 type world struct {

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/template"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func parse(t *testing.T, text, zone string) Expression {
@@ -171,19 +172,6 @@ func TestWhatEventBridgeRefusesIsRefused(t *testing.T) {
 	}
 }
 
-func seed(t *testing.T) *rand.Rand {
-	t.Helper()
-	n := uint64(time.Now().UnixNano())
-	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
-		var err error
-		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", n)
-	return rand.New(rand.NewPCG(n, 0))
-}
-
 // random makes a field and the values that it stands for.
 func random(r *rand.Rand, least, most int, steps bool) (string, []int) {
 	var texts []string
@@ -217,7 +205,7 @@ func random(r *rand.Rand, least, most int, steps bool) (string, []int) {
 
 // The next time is the first one that a look at every minute finds.
 func TestNextIsTheFirstMinuteThatMatches(t *testing.T) {
-	r := seed(t)
+	r := seed.Rand(t)
 	zones := []string{"", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"}
 	for range 150 {
 		minutes, inMinutes := random(r, 0, 59, true)

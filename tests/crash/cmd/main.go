@@ -6,14 +6,15 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/tests/crash"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 func main() {
@@ -30,11 +31,9 @@ func main() {
 }
 
 func run(ctx context.Context) (ok bool, err error) {
-	o := crash.Options{Out: os.Stdout, Seed: uint64(time.Now().UnixNano())}
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		if o.Seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			return false, fmt.Errorf("TIDEMARK_SEED: %w", err)
-		}
+	o := crash.Options{Out: os.Stdout}
+	if o.Seed, err = seed.Get(rand.Uint64()); err != nil {
+		return false, err
 	}
 	flag.StringVar(&o.Root, "root", ".", "top of the repository")
 	flag.StringVar(&o.Logs, "logs", "", "folder for complete logs of functions and servers")
