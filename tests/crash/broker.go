@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
 
 const clusterID = "5L6g3nShT-eMCtK--X86sw"
@@ -71,7 +73,7 @@ func newBroker(ctx context.Context, root, jars, dir string, proxies map[string]s
 	if text, err := exec.CommandContext(ctx, java[0], format...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format the broker's folder: %w: %s", err, text)
 	}
-	b.process = process{name: "kafka", args: append(java, "kafka.Kafka", file), log: log}
+	b.process = process{name: "kafka", args: append(java, "kafka.Kafka", file), log: log, end: output.Buffer{Last: keptOfLog}}
 	return b, nil
 }
 

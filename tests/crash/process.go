@@ -15,10 +15,15 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
 
 // readyWithin bounds how long a server may take to start. A broker that was killed reads its logs first.
 const readyWithin = 90 * time.Second
+
+// keptOfLog is how much of what a server has written is shown where it fails.
+const keptOfLog = 8 << 10
 
 // process is a server that the run owns. Its methods are safe for concurrent use.
 type process struct {
@@ -29,7 +34,7 @@ type process struct {
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	dead chan struct{}
-	end  lastBytes
+	end  output.Buffer
 }
 
 // start starts the process and returns when ready does without an error.
@@ -140,27 +145,4 @@ func programs(ctx context.Context, root string, log io.Writer) (string, error) {
 		return "", fmt.Errorf("tests/servers/programs printed %q", out.String())
 	}
 	return jars, nil
-}
-
-// lastBytes keeps the last 8 KiB written to it.
-type lastBytes struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write never fails.
-func (b *lastBytes) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf.Write(p)
-	if extra := b.buf.Len() - 8<<10; extra > 0 {
-		b.buf.Next(extra)
-	}
-	return len(p), nil
-}
-
-func (b *lastBytes) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +21,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/storetest"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
 
@@ -38,33 +38,21 @@ type line struct {
 }
 
 // journal keeps the lines of a log at info and above, as JSON.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
+type journal struct{ output.Buffer }
 
 func (j *journal) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(j, nil)) }
 
 // take returns the lines so far and forgets them.
 func (j *journal) take(t *testing.T) []line {
 	t.Helper()
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	var out []line
-	for text := range strings.Lines(j.buf.String()) {
+	for text := range strings.Lines(j.Take()) {
 		var l line
 		if err := json.Unmarshal([]byte(text), &l); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
 		out = append(out, l)
 	}
-	j.buf.Reset()
 	return out
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +23,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
 
 const (
@@ -53,7 +53,7 @@ type world struct {
 	parts  []kafkaio.Partition
 
 	cmd  *exec.Cmd
-	out  output
+	out  output.Buffer
 	exit error         // of cmd, once done is closed
 	done chan struct{} // closed when cmd has ended
 
@@ -164,26 +164,6 @@ func (w *world) start() error {
 
 // errEnded is returned where the deployment has ended before it was told to.
 var errEnded = errors.New("the deployment has ended")
-
-// output is what a process writes, to be read meanwhile.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-// String returns all of it.
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
 
 // said is the end of what the deployment has told.
 func (w *world) said() string {

@@ -3,7 +3,10 @@ package output
 
 import (
 	"bytes"
+	"strings"
 	"sync"
+	"testing"
+	"time"
 )
 
 // Buffer keeps what is written to it, and may be read at the same time: a process writes from a goroutine of its own until it has
@@ -39,4 +42,21 @@ func (b *Buffer) Take() string {
 	defer b.mu.Unlock()
 	defer b.buf.Reset()
 	return b.buf.String()
+}
+
+// awaitWithin is longer than anything takes that a test waits for, on a machine that does other things too.
+const awaitWithin = 2 * time.Minute
+
+// Await returns once the buffer has a text. Where none comes the test ends.
+func (b *Buffer) Await(t testing.TB, text string) {
+	t.Helper()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.After(awaitWithin); !strings.Contains(b.String(), text); {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			t.Fatalf("no %q in\n%s", text, b)
+		}
+	}
 }

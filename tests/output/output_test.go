@@ -47,3 +47,13 @@ func TestTheLastBytesAreKept(t *testing.T) {
 		t.Errorf("%q, want the last four bytes", got)
 	}
 }
+
+func TestATextIsAwaited(t *testing.T) {
+	var b output.Buffer
+	go func() {
+		for _, text := range []string{"read", "y: ", "7\n"} {
+			fmt.Fprint(&b, text)
+		}
+	}()
+	b.Await(t, "ready: 7")
+}

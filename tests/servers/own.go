@@ -2,7 +2,6 @@ package servers
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +9,10 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
 
 // readyWithin bounds how long a server of a test's own may take to start.
@@ -26,7 +26,7 @@ type OwnRedis struct {
 	dir     string
 	options []string
 	cmd     *exec.Cmd
-	log     *tail
+	log     *output.Buffer
 }
 
 // StartRedis starts a Redis server on a free port of 127.0.0.1 and ends it with the test. It needs redis-server on the
@@ -64,7 +64,7 @@ func (r *OwnRedis) Launch(options ...string) {
 	if err != nil {
 		r.t.Fatalf("own redis: address %q: %v", r.addr, err)
 	}
-	r.log = &tail{}
+	r.log = &output.Buffer{Last: mostLog}
 	args := slices.Concat([]string{
 		"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", r.dir,
 	}, r.options, options)
@@ -146,25 +146,5 @@ func freeAddress(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-// tail keeps the last 4 KiB written to it; a process writes to it from another goroutine.
-type tail struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write never fails.
-func (w *tail) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.buf.Write(p)
-	if extra := w.buf.Len() - 4096; extra > 0 {
-		w.buf.Next(extra)
-	}
-	return len(p), nil
-}
-
-func (w *tail) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.String()
-}
+// mostLog is how much of a server's log is kept, for tests that fail: the last 4 KiB.
+const mostLog = 4 << 10

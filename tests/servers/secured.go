@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
 
 // SecuredKafka is a broker of one test that asks who its clients are. It is a native process also where the shared one is a
@@ -47,7 +49,7 @@ func StartSecuredKafka(t testing.TB) *SecuredKafka {
 	}
 	// Not the test's context: what the test cleans up may still need the broker.
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "java", append(java, "kafka.Kafka", file)...)
-	log := &tail{}
+	log := &output.Buffer{Last: mostLog}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("secured broker: %v", err)
@@ -124,7 +126,7 @@ func jars(t testing.TB, here string) string {
 }
 
 // await returns once somebody listens.
-func await(t testing.TB, address string, log *tail) {
+func await(t testing.TB, address string, log *output.Buffer) {
 	t.Helper()
 	deadline := time.Now().Add(2 * time.Minute)
 	for {

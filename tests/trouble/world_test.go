@@ -6,7 +6,6 @@
 package trouble
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -15,7 +14,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +25,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/redisstore"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
 
@@ -309,30 +308,18 @@ type line struct {
 }
 
 // journal keeps the lines of a log, warnings and errors, as JSON.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
+type journal struct{ output.Buffer }
 
 // take returns the lines so far and forgets them.
 func (j *journal) take(t *testing.T) []line {
 	t.Helper()
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	var out []line
-	for text := range strings.Lines(j.buf.String()) {
+	for text := range strings.Lines(j.Take()) {
 		var l line
 		if err := json.Unmarshal([]byte(text), &l); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
 		out = append(out, l)
 	}
-	j.buf.Reset()
 	return out
 }

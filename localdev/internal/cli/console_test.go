@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/cli"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
 
 // The console of what another run has done: it says so in the browser and in lines, and it changes nothing.
@@ -27,14 +28,14 @@ func TestTheConsoleWatchesWhatOthersRun(t *testing.T) {
 	}
 	results := len(readAll(t, client, "out"))
 
-	var out, errs buffer
+	var out, errs output.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan int, 1)
 	go func() {
 		args := []string{"console", "--config", config, "--brokers", brokers, "--state-dir", state, "--listen", "127.0.0.1:0", "--json"}
 		done <- cli.Main(ctx, args, cli.Streams{Out: &out, Err: &errs, Getenv: os.Getenv})
 	}()
-	errs.await(t, "console: http")
+	errs.Await(t, "console: http")
 	_, after, _ := strings.Cut(errs.String(), "console: ")
 	url, _, _ := strings.Cut(after, "\n")
 	if body := string(fetch(t, url+"/healthz")); !strings.Contains(body, `"ok"`) {
@@ -49,7 +50,7 @@ func TestTheConsoleWatchesWhatOthersRun(t *testing.T) {
 			t.Errorf("%s: %s, want %s", path, fetch(t, url+path), want)
 		}
 	}
-	out.await(t, `"lag":0,`)
+	out.Await(t, `"lag":0,`)
 	cancel()
 	if code := <-done; code != cli.ExitOK {
 		t.Errorf("exit code %d\n%s", code, errs.String())
@@ -106,13 +107,13 @@ func TestTheConsoleSaysWhatItLacks(t *testing.T) {
 
 // Whoever is pointed here by a name of another site gets nothing, from a run as from anything else.
 func TestTheConsoleOfARunRefusesOtherNames(t *testing.T) {
-	var errs buffer
+	var errs output.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan int, 1)
 	go func() {
-		done <- cli.Main(ctx, []string{"run", "--listen", "127.0.0.1:0"}, cli.Streams{Out: &buffer{}, Err: &errs, Getenv: os.Getenv})
+		done <- cli.Main(ctx, []string{"run", "--listen", "127.0.0.1:0"}, cli.Streams{Out: &output.Buffer{}, Err: &errs, Getenv: os.Getenv})
 	}()
-	errs.await(t, "console: http")
+	errs.Await(t, "console: http")
 	_, after, _ := strings.Cut(errs.String(), "console: ")
 	url, _, _ := strings.Cut(after, "\n")
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/api/status", http.NoBody)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
 
 const smallSpec = `app: small
@@ -145,7 +147,7 @@ func TestExitCodes(t *testing.T) {
 // running is the program as it runs.
 type running struct {
 	*exec.Cmd
-	out, err buffer
+	out, err output.Buffer
 }
 
 func start(t *testing.T, args ...string) *running {
@@ -198,9 +200,9 @@ func TestSignalsEndARunCleanly(t *testing.T) {
 			dir := t.TempDir()
 			r := start(t, append([]string{"run", "--json", "--state-dir", dir, "--listen", "127.0.0.1:0"}, c.args...)...)
 			if strings.HasPrefix(c.await, "console") {
-				r.err.await(t, c.await)
+				r.err.Await(t, c.await)
 			} else {
-				r.out.await(t, c.await)
+				r.out.Await(t, c.await)
 			}
 			for _, s := range c.signals {
 				if err := r.Process.Signal(s); err != nil {

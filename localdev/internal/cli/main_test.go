@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -50,38 +49,6 @@ type answer struct {
 
 func (a answer) String() string {
 	return fmt.Sprintf("exit code %d\n-- stdout\n%s-- stderr\n%s", a.code, a.out, a.err)
-}
-
-// buffer may be read while it is written to.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// await waits until the buffer holds text.
-func (b *buffer) await(t *testing.T, text string) {
-	t.Helper()
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.After(30 * time.Second); !strings.Contains(b.String(), text); {
-		select {
-		case <-poll.C:
-		case <-deadline:
-			t.Fatalf("no %q in\n%s", text, b)
-		}
-	}
 }
 
 // tidemark runs a command line in this process.

@@ -23,6 +23,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/cli"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/jsonl"
 	"github.com/llm-auto-optimizer/tidemark/tests/oracle"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
@@ -266,14 +267,14 @@ func fetch(t *testing.T, url string) []byte {
 }
 
 func TestEmbeddedRunShowsItself(t *testing.T) {
-	var out, errs buffer
+	var out, errs output.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan int, 1)
 	go func() {
 		done <- cli.Main(ctx, []string{"run", "--listen", "127.0.0.1:0", "--rate", "1000", "--tick", "100ms", "--speed", "10"}, cli.Streams{Out: &out, Err: &errs, Getenv: os.Getenv})
 	}()
-	errs.await(t, "console: http")
-	out.await(t, "latency/10s")
+	errs.Await(t, "console: http")
+	out.Await(t, "latency/10s")
 	_, after, _ := strings.Cut(errs.String(), "console: ")
 	url, _, _ := strings.Cut(after, "\n")
 	var body []byte

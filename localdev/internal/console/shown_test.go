@@ -3,13 +3,11 @@
 package console_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,30 +17,13 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/cli"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
-
-// lines is what a command has written so far.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
 
 // tidemark runs a command until the test ends, and returns where its console is.
 func tidemark(t *testing.T, args ...string) string {
 	t.Helper()
-	var out, errs lines
+	var out, errs output.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan int, 1)
 	go func() {
@@ -54,20 +35,10 @@ func tidemark(t *testing.T, args ...string) string {
 			t.Errorf("exit code %d\n%s", code, errs.String())
 		}
 	})
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.After(20 * time.Second); ; {
-		if _, after, ok := strings.Cut(errs.String(), "console: "); ok {
-			if at, _, ok := strings.Cut(after, "\n"); ok {
-				return at
-			}
-		}
-		select {
-		case <-poll.C:
-		case <-deadline:
-			t.Fatalf("no console in 20 s:\n%s", errs.String())
-		}
-	}
+	errs.Await(t, "console: ")
+	_, after, _ := strings.Cut(errs.String(), "console: ")
+	at, _, _ := strings.Cut(after, "\n") // a line is written at once
+	return at
 }
 
 // What `tidemark run` does is seen: windows close, lines are drawn, and all figures are there.

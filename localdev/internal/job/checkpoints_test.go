@@ -22,25 +22,8 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/checkpoint"
+	"github.com/llm-auto-optimizer/tidemark/tests/output"
 )
-
-// lines may be read while they are written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // exporting is a place whose spec asks for checkpoints. Its state is in memory, so each run begins without.
 func exporting(t *testing.T) *place {
@@ -52,13 +35,13 @@ func exporting(t *testing.T) *place {
 }
 
 // start begins a run that goes on until stop is called, which returns its error. Windows stay open.
-func (p *place) start(t *testing.T, input ...string) (said *lines, stop func() error) {
+func (p *place) start(t *testing.T, input ...string) (said *output.Buffer, stop func() error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "in.jsonl")
 	if err := os.WriteFile(file, []byte(strings.Join(input, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said = &lines{}
+	said = &output.Buffer{}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -74,19 +57,6 @@ func (p *place) start(t *testing.T, input ...string) (said *lines, stop func() e
 	})
 	t.Cleanup(func() { _ = stop() })
 	return said, stop
-}
-
-func (l *lines) await(t *testing.T, text string) {
-	t.Helper()
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.After(30 * time.Second); !strings.Contains(l.String(), text); {
-		select {
-		case <-poll.C:
-		case <-deadline:
-			t.Fatalf("no %q in\n%s", text, l)
-		}
-	}
 }
 
 // newest reads the newest checkpoint: how far its slots are, by partition.
@@ -141,7 +111,7 @@ func (p *place) awaitResults(t *testing.T, want int) {
 func TestARunGoesOnFromItsCheckpoint(t *testing.T) {
 	p := exporting(t)
 	said, stop := p.start(t, event(0, 1000, 1), event(1, 1100, 2), event(0, 1200, 4), event(1, 1300, 8))
-	said.await(t, "none in "+filepath.Join(p.dir, "checkpoints")+" yet")
+	said.Await(t, "none in "+filepath.Join(p.dir, "checkpoints")+" yet")
 	p.awaitApplied(t, 4) // while it runs
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -150,7 +120,7 @@ func TestARunGoesOnFromItsCheckpoint(t *testing.T) {
 		t.Fatalf("applied at the end: %v", applied)
 	}
 	said, stop = p.start(t, event(0, 5000, 16), event(1, 5000, 32))
-	said.await(t, "2 slots imported\n")
+	said.Await(t, "2 slots imported\n")
 	p.awaitApplied(t, 6)
 	p.awaitResults(t, 1)
 	if err := stop(); err != nil {
@@ -204,7 +174,7 @@ func TestTheLogRebuildsWhatACheckpointDoesNot(t *testing.T) {
 				t.Fatal(err)
 			}
 			said, stop := p.start(t, event(0, 5000, 16), event(1, 5000, 32))
-			said.await(t, c.says)
+			said.Await(t, c.says)
 			p.awaitApplied(t, 6)
 			p.awaitResults(t, 1)
 			if err := stop(); err != nil {
@@ -268,8 +238,8 @@ func TestACheckpointFromBeforeANewBeginning(t *testing.T) {
 	}
 	_, before := p.newest(t)
 	said, stop := p.start(t, event(0, 1200, 4))
-	said.await(t, "0 slots imported, 2 from before the pipeline began anew\n")
-	said.await(t, "checkpoint made")
+	said.Await(t, "0 slots imported, 2 from before the pipeline began anew\n")
+	said.Await(t, "checkpoint made")
 	if _, path := p.newest(t); path == before {
 		t.Errorf("%s is still the newest", path)
 	}
@@ -287,7 +257,7 @@ func TestAPlaceThatCannotBeWrittenIsDoneWithoutAndNamesTheFlag(t *testing.T) {
 	p := exporting(t)
 	p.dir, p.app.State.CheckpointPath = "", filepath.Join(file, "checkpoints")
 	said, stop := p.start(t, event(0, 1000, 1))
-	said.await(t, "choose another directory with --state-dir")
+	said.Await(t, "choose another directory with --state-dir")
 	if err := stop(); err != nil || !strings.Contains(said.String(), file) {
 		t.Errorf("%v, %q, want the path", err, said)
 	}
