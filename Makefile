@@ -18,6 +18,7 @@ BOUNCES ?= 20
 REBUILD ?= 1000000
 RATE ?= 10000
 DURATION ?= 60s
+NUDGE ?= on
 SEED ?=
 OTEL ?=
 LOGS ?=
@@ -138,9 +139,9 @@ bench-e2e: ## what the whole path costs on a real Redis: CPU seconds per million
 	servers=$$(tests/servers/up redis); eval "$$servers"; go run ./tests/bench/stream -n $(N)
 
 .PHONY: latency
-latency: ## how long records take to be folded, and windows to be read once they may close: the deployed template, real servers (RATE=10000 DURATION=60s)
+latency: ## how long records take to be folded, and windows to be read once they may close: the deployed template, real servers (RATE=10000 DURATION=60s NUDGE=off)
 	@go build -o dist/tidemark ./localdev && go build -o dist/latency ./tests/latency
-	servers=$$(tests/servers/up kafka redis); eval "$$servers"; exec dist/latency -rate $(RATE) -for $(DURATION)
+	servers=$$(tests/servers/up kafka redis); eval "$$servers"; exec dist/latency -rate $(RATE) -for $(DURATION) -nudge=$(if $(filter off,$(NUDGE)),false,true)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## golangci-lint as .golangci.yml says, and functions that nothing reaches

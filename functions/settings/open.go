@@ -27,7 +27,7 @@ type Runtime struct {
 	Pipelines []*pipeline.Pipeline
 	Kafka     *kafkaio.Client
 	Store     statestore.Store
-	Signals   statestore.Signals // of the same servers; nil where they have none
+	Signals   statestore.Signals // of the same servers; nil where they have none, or nobody is to be nudged
 	Logger    *slog.Logger
 	Cloud     *cloud.Cloud
 }
@@ -61,7 +61,9 @@ func Open(ctx context.Context, getenv func(string) string, w io.Writer, with ...
 		r.Kafka.Close()
 		return nil, err
 	}
-	r.Signals, _ = r.Store.(statestore.Signals)
+	if s.Nudge {
+		r.Signals, _ = r.Store.(statestore.Signals)
+	}
 	return r, nil
 }
 

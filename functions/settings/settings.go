@@ -34,6 +34,7 @@ const (
 	EnvRedisCA      = "TIDEMARK_REDIS_CA"
 	EnvFireTick     = "TIDEMARK_FIRE_TICK"
 	EnvFireFunction = "TIDEMARK_FIRE_FUNCTION"
+	EnvNudge        = "TIDEMARK_NUDGE"
 	EnvLogLevel     = "TIDEMARK_LOG_LEVEL"
 	EnvTraces       = "TIDEMARK_TRACES"
 	EnvCheckpoints  = "TIDEMARK_CHECKPOINTS"
@@ -43,7 +44,7 @@ const (
 func Names() []string {
 	names := []string{
 		EnvConfig, EnvBrokers, EnvRedis, EnvKafkaAuth, EnvKafkaSecret, EnvKafkaCA, EnvRedisAuth, EnvRedisSecret, EnvRedisUser, EnvRedisCache,
-		EnvRedisService, EnvRedisCA, EnvFireTick, EnvFireFunction, EnvLogLevel, EnvTraces, EnvCheckpoints,
+		EnvRedisService, EnvRedisCA, EnvFireTick, EnvFireFunction, EnvNudge, EnvLogLevel, EnvTraces, EnvCheckpoints,
 	}
 	slices.Sort(names)
 	return names
@@ -81,6 +82,7 @@ type Settings struct {
 
 	FireTick     time.Duration // pause between two looks of a fire invocation; default 1 s
 	FireFunction string        // what ingest asks to look; empty: nobody
+	Nudge        bool          // whether it asks when a window may be closed, or for the genesis of partitions alone; default on
 	LogLevel     slog.Level    // default INFO
 	Traces       string        // none (or empty) or otlp
 	Checkpoints  string        // where ops keeps checkpoints: a directory or s3:// URL; empty: the spec's checkpoint_path
@@ -93,7 +95,7 @@ func FromEnv(getenv func(string) string) (Settings, error) {
 		KafkaSecret: getenv(EnvKafkaSecret), KafkaCA: getenv(EnvKafkaCA),
 		RedisAuth: getenv(EnvRedisAuth), RedisSecret: getenv(EnvRedisSecret), RedisUser: getenv(EnvRedisUser), RedisCache: getenv(EnvRedisCache),
 		RedisService: getenv(EnvRedisService), RedisCA: getenv(EnvRedisCA),
-		FireTick: time.Second, FireFunction: getenv(EnvFireFunction), Traces: getenv(EnvTraces), Checkpoints: getenv(EnvCheckpoints),
+		FireTick: time.Second, FireFunction: getenv(EnvFireFunction), Nudge: true, Traces: getenv(EnvTraces), Checkpoints: getenv(EnvCheckpoints),
 	}
 	var errs []error
 	if s.ConfigFile == "" {
@@ -111,6 +113,13 @@ func FromEnv(getenv func(string) string) (Settings, error) {
 			errs = append(errs, fmt.Errorf("%s: must be a duration from 10ms to %s, got %q", EnvFireTick, maxTick, v))
 		}
 		s.FireTick = d
+	}
+	switch v := getenv(EnvNudge); v {
+	case "", "on":
+	case "off":
+		s.Nudge = false
+	default:
+		errs = append(errs, fmt.Errorf("%s: must be on or off, got %q", EnvNudge, v))
 	}
 	if v := getenv(EnvLogLevel); v != "" {
 		if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {

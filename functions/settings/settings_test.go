@@ -20,7 +20,7 @@ func env(vars map[string]string) func(string) string {
 
 func TestEnvironmentHasDefaults(t *testing.T) {
 	got, err := FromEnv(env(nil))
-	want := Settings{ConfigFile: "tidemark.yaml", FireTick: time.Second}
+	want := Settings{ConfigFile: "tidemark.yaml", FireTick: time.Second, Nudge: true}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
@@ -28,7 +28,7 @@ func TestEnvironmentHasDefaults(t *testing.T) {
 
 func TestEnvironmentIsRead(t *testing.T) {
 	got, err := FromEnv(env(map[string]string{
-		EnvConfig: "a.yaml", EnvBrokers: "a:1, b:2,", EnvRedis: "redis://c:3", EnvFireTick: "200ms", EnvLogLevel: "warn", EnvKafkaAuth: "none",
+		EnvConfig: "a.yaml", EnvBrokers: "a:1, b:2,", EnvRedis: "redis://c:3", EnvFireTick: "200ms", EnvLogLevel: "warn", EnvKafkaAuth: "none", EnvNudge: "off",
 	}))
 	want := Settings{ConfigFile: "a.yaml", Brokers: []string{"a:1", "b:2"}, Redis: []string{"redis://c:3"}, FireTick: 200 * time.Millisecond, LogLevel: slog.LevelWarn}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -39,13 +39,13 @@ func TestEnvironmentIsRead(t *testing.T) {
 func TestEveryWrongVariableIsNamedAtOnce(t *testing.T) {
 	wrong := map[string]string{
 		EnvConfig: "s3://bucket-alone", EnvFireTick: "1h", EnvLogLevel: "loud", EnvKafkaSecret: "arn:secret-of-mine", EnvKafkaCA: "ca.pem",
-		EnvRedisAuth: "iam", EnvRedisSecret: "arn:another", EnvRedisService: "dynamo", EnvTraces: "jaeger", EnvRedis: "redis://u:hidden@c:1",
+		EnvRedisAuth: "iam", EnvRedisSecret: "arn:another", EnvRedisService: "dynamo", EnvTraces: "jaeger", EnvNudge: "no", EnvRedis: "redis://u:hidden@c:1",
 	}
 	_, err := FromEnv(env(wrong))
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, name := range []string{EnvConfig, EnvFireTick, EnvLogLevel, EnvKafkaSecret, EnvKafkaCA, EnvRedisSecret, EnvRedisUser, EnvRedisCache, EnvRedisService, EnvTraces, EnvRedis + ":"} {
+	for _, name := range []string{EnvConfig, EnvFireTick, EnvLogLevel, EnvKafkaSecret, EnvKafkaCA, EnvRedisSecret, EnvRedisUser, EnvRedisCache, EnvRedisService, EnvTraces, EnvNudge, EnvRedis + ":"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in: %v", name, err)
 		}

@@ -33,6 +33,7 @@ type config struct {
 	keys           int
 	program        string // built tidemark
 	root           string // of the repository
+	nudge          bool
 }
 
 func main() {
@@ -44,6 +45,7 @@ func main() {
 	flag.DurationVar(&c.warmUp, "warm-up", 15*time.Second, "how long events come before that")
 	flag.IntVar(&c.keys, "keys", 20, "number of keys")
 	flag.StringVar(&c.program, "tidemark", "dist/tidemark", "the program to run")
+	flag.BoolVar(&c.nudge, "nudge", true, "whether ingest has fire look as soon as a window may be closed; else fire looks once each tick, a second")
 	partitions := flag.Int("partitions", 4, "partitions of the source topic")
 	flag.Parse()
 	c.partitions = int32(*partitions)
@@ -71,8 +73,8 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	fmt.Fprintf(os.Stderr, "latency: %d events a second over %d partitions, %d keys, windows of %s, bound %s: %s to warm up, then %s\n",
-		c.rate, c.partitions, c.keys, windowSize, bound, c.warmUp, c.last)
+	fmt.Fprintf(os.Stderr, "latency: %d events a second over %d partitions, %d keys, windows of %s, bound %s, nudge %s: %s to warm up, then %s\n",
+		c.rate, c.partitions, c.keys, windowSize, bound, w.nudges(), c.warmUp, c.last)
 	if err := w.play(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.said())
 	}

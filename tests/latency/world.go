@@ -137,6 +137,14 @@ func newWorld(ctx context.Context, c config) (*world, error) {
 	return w, w.start()
 }
 
+// nudges is the template's parameter.
+func (w *world) nudges() string {
+	if w.nudge {
+		return "on"
+	}
+	return "off"
+}
+
 // start runs the deployment.
 func (w *world) start() error {
 	args := []string{
@@ -145,7 +153,7 @@ func (w *world) start() error {
 	}
 	for name, value := range map[string]string{
 		"AppName": w.id, "KafkaMode": "self-managed", "KafkaAuth": "none", "RedisAuth": "url", "TopicA": w.topic(), "TopicB": "",
-		"ResultTopic": w.app.Pipelines[0].SinkTopic, "LateTopic": w.app.Pipelines[0].LateTopic, "BatchSize": "10000", "IngestMemory": "1769", "FireMemory": "1769",
+		"Nudge": w.nudges(), "ResultTopic": w.app.Pipelines[0].SinkTopic, "LateTopic": w.app.Pipelines[0].LateTopic, "BatchSize": "10000", "IngestMemory": "1769", "FireMemory": "1769",
 	} {
 		args = append(args, "--parameter", name+"="+value)
 	}
