@@ -3,8 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -12,6 +10,7 @@ import (
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 var together = event.TopicPartition{Topic: "in", Partition: 3}
@@ -57,14 +56,7 @@ func alone(p *Pipeline, c *Chunk, records []event.Record, to int64) (Folded, boo
 // Whatever pipelines have in common, and however far apart their fences are: what they are given together is what each comes to alone,
 // byte for byte.
 func TestTogetherEachComesToWhatItDoesAlone(t *testing.T) {
-	seed := rand.Uint64()
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
+	chosen := seed.Of(t)
 	pick := func(r *rand.Rand, of []string, usual int) string {
 		if r.IntN(3) > 0 {
 			return of[usual%len(of)]
@@ -73,7 +65,7 @@ func TestTogetherEachComesToWhatItDoesAlone(t *testing.T) {
 	}
 	var shared, apart int
 	for round := range 150 {
-		r := rand.New(rand.NewPCG(seed, uint64(round)))
+		r := rand.New(rand.NewPCG(chosen, uint64(round)))
 		usual := r.IntN(100)
 		var blocks []string
 		for range 2 + r.IntN(5) {

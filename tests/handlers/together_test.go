@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"testing"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
+	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
 // neighbours are pipelines over one topic that have much in common, and differ in what must keep them apart.
@@ -190,14 +190,7 @@ func (s *shaky) CommitAll(ctx context.Context, commits []statestore.SlotCommit) 
 
 // Whatever pipelines there are besides, and whatever happens to them: what each publishes is what it publishes alone, byte for byte.
 func TestPipelinesDoNotFeelTheirNeighbours(t *testing.T) {
-	seed := rand.Uint64()
-	if v := os.Getenv("TIDEMARK_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TIDEMARK_SEED=%d", seed)
+	chosen := seed.Of(t)
 	number := func(name string) int {
 		n, err := strconv.Atoi(name[1:])
 		if err != nil {
@@ -217,7 +210,7 @@ func TestPipelinesDoNotFeelTheirNeighbours(t *testing.T) {
 	}
 	var late, dead int
 	for round := range 5 {
-		r := rand.New(rand.NewPCG(seed, uint64(round)))
+		r := rand.New(rand.NewPCG(chosen, uint64(round)))
 		what := script(r)
 		run := func(w *rig.World) {
 			w.App.Parallelism = 1 // the store's chance is not for several at once
@@ -230,7 +223,7 @@ func TestPipelinesDoNotFeelTheirNeighbours(t *testing.T) {
 		for i := range neighbours {
 			all = append(all, i)
 		}
-		store := &shaky{Store: memstore.New(), chance: rand.New(rand.NewPCG(seed, uint64(round)+1000))}
+		store := &shaky{Store: memstore.New(), chance: rand.New(rand.NewPCG(chosen, uint64(round)+1000))}
 		w := neighbourhood(t, store, all...)
 		run(w)
 		if store.together*4 < store.committed {

@@ -52,7 +52,7 @@ func TestWhatTheFunctionsPublishIsEqual(t *testing.T) {
 // However record values are written. Those of a schema registry are delivered without its prefix, which the log has: what was folded
 // from the one is computed again from the other.
 func TestWhateverTheFormatIsResultsAreEqual(t *testing.T) {
-	seed := seeded(t)
+	chosen := seed.Of(t)
 	for name, c := range map[string]struct {
 		yaml  string
 		input string
@@ -72,8 +72,8 @@ pipelines:
 	} {
 		t.Run(name, func(t *testing.T) {
 			var groups, dead int64
-			for round := range rounds(t, 12) {
-				r := rand.New(rand.NewPCG(seed, uint64(round)))
+			for round := range seed.Rounds(t, 12) {
+				r := rand.New(rand.NewPCG(chosen, uint64(round)))
 				app := load(t, strings.Replace(c.yaml, "name: p", "name: p\n    input: "+c.input, 1))
 				app.Pipelines[0].Windows = randomDefinitions(r)
 				w := newWorld(t, r, app, int32(1+r.IntN(3)), memlog.Options{SingleUse: r.IntN(2) == 0, Scribble: true})
