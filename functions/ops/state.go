@@ -66,6 +66,7 @@ type StateList struct {
 // SlotInfo is a slot in short.
 type SlotInfo struct {
 	Slot         string  `json:"slot"` // PIPELINE/TOPIC/PARTITION
+	PipelineID   string  `json:"pipeline_id"` // as the store names it
 	TopicID      string  `json:"topic_id"`
 	Applied      int64   `json:"applied"`
 	MaxTime      *string `json:"max_event_time"`
@@ -229,8 +230,8 @@ func (h *Handler) Slot(ctx context.Context, slot, after string, limit int) (*Slo
 	}
 	out := &SlotDetails{
 		SlotInfo: SlotInfo{
-			Slot: s.name, TopicID: fmt.Sprintf("%x", s.id.TopicID), Applied: st.Applied, MaxTime: stamp(st.MaxTime), LastRecordAt: stamp(st.LastRecordAt),
-			Fence: stamp(st.Top.Watermark), Slices: len(st.Slices),
+			Slot: s.name, TopicID: fmt.Sprintf("%x", s.id.TopicID), Applied: st.Applied, MaxTime: stamp(st.MaxTime),
+			LastRecordAt: stamp(st.LastRecordAt), Fence: stamp(st.Top.Watermark), Slices: len(st.Slices),
 		},
 		Base: cutInfo(st.Base), Top: cutInfo(st.Top), Detail: []SliceInfo{},
 	}
