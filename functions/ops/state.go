@@ -65,7 +65,7 @@ type StateList struct {
 
 // SlotInfo is a slot in short.
 type SlotInfo struct {
-	Slot         string  `json:"slot"` // PIPELINE/TOPIC/PARTITION
+	Slot         string  `json:"slot"`        // PIPELINE/TOPIC/PARTITION
 	PipelineID   string  `json:"pipeline_id"` // as the store names it
 	TopicID      string  `json:"topic_id"`
 	Applied      int64   `json:"applied"`
