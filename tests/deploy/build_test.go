@@ -47,12 +47,23 @@ func functions(t testing.TB) []string {
 // machine's.
 func deployed(t testing.TB, name, goos, goarch string) string {
 	t.Helper()
+	return built(t, name, goos, goarch, "")
+}
+
+// traced is deployed with what make is told to build functions that make traces.
+func traced(t testing.TB, name string) string {
+	t.Helper()
+	return built(t, name, "", "", "OTEL=1")
+}
+
+func built(t testing.TB, name, goos, goarch, variables string) string {
+	t.Helper()
 	dir, err := buildDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(dir, goos+goarch, name, "bootstrap")
-	once, _ := builds.LoadOrStore(out, sync.OnceValue(func() error { return build(name, goos, goarch, out) }))
+	out := filepath.Join(dir, goos+goarch+variables, name, "bootstrap")
+	once, _ := builds.LoadOrStore(out, sync.OnceValue(func() error { return build(name, goos, goarch, variables, out) }))
 	if err := once.(func() error)(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,8 +71,8 @@ func deployed(t testing.TB, name, goos, goarch string) string {
 }
 
 // flags asks make, which alone knows what the variable comes to.
-var flags = sync.OnceValues(func() (string, error) {
-	ask := exec.Command("make", "-s", "--no-print-directory", "-f", "-", "what-flags")
+func flags(variables string) (string, error) {
+	ask := exec.Command("make", append([]string{"-s", "--no-print-directory", "-f", "-", "what-flags"}, strings.Fields(variables)...)...) //nolint:noctx // as below
 	ask.Dir = root
 	ask.Stdin = strings.NewReader("include Makefile\nwhat-flags:\n\t@printf '%s' '$(BOOTSTRAP_FLAGS)'\n")
 	out, err := ask.Output()
@@ -69,10 +80,10 @@ var flags = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("make says that BOOTSTRAP_FLAGS is %q: %w", out, err)
 	}
 	return string(out), nil
-})
+}
 
-func build(name, goos, goarch, out string) error {
-	f, err := flags()
+func build(name, goos, goarch, variables, out string) error {
+	f, err := flags(variables)
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func TestBuildsAreReproducible(t *testing.T) {
 		var digests [2][sha256.Size]byte
 		for i := range digests {
 			file := filepath.Join(t.TempDir(), "elsewhere", name)
-			if err := build(name, "linux", "arm64", file); err != nil {
+			if err := build(name, "linux", "arm64", "", file); err != nil {
 				t.Fatal(err)
 			}
 			digests[i] = digest(t, file)

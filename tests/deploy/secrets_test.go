@@ -3,6 +3,7 @@
 package deploy_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,7 +42,7 @@ type guarded struct {
 	client  *kafkaio.Client
 }
 
-func guard(t *testing.T, kafka *servers.SecuredKafka, password, keeper, awsKey string) *guarded {
+func guard(t *testing.T, kafka *servers.SecuredKafka, password, keeper, collector, awsKey string) *guarded {
 	t.Helper()
 	const topic = "secrets"
 	g := &guarded{t: t, tp: event.TopicPartition{Topic: topic}}
@@ -84,9 +86,10 @@ pipelines:
 		"TIDEMARK_CONFIG=" + file, "TIDEMARK_BROKERS=" + kafka.SCRAM, "TIDEMARK_KAFKA_AUTH=scram", "TIDEMARK_KAFKA_SECRET=kafka", "TIDEMARK_KAFKA_CA=" + ca,
 		"TIDEMARK_REDIS=redis://:" + url.QueryEscape(password) + "@" + own.Addr(), "TIDEMARK_FIRE_TICK=20ms", "TIDEMARK_LOG_LEVEL=DEBUG",
 		"AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=" + awsKey, "AWS_ENDPOINT_URL=" + keeper,
+		"TIDEMARK_TRACES=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT=" + collector,
 	}
 	function := func(name string) *host.Function {
-		f := host.New(host.Options{Name: name, Binary: deployed(t, name, "", ""), Env: env, Timeout: 8 * time.Second, LogFormat: "JSON", LogLevel: "DEBUG"})
+		f := host.New(host.Options{Name: name, Binary: traced(t, name), Env: env, Timeout: 8 * time.Second, LogFormat: "JSON", LogLevel: "DEBUG"})
 		t.Cleanup(f.Close)
 		return f
 	}
@@ -115,7 +118,25 @@ func (g *guarded) deliver(from int) (string, error) {
 	return g.invoke(g.ingest, rig.Payload(map[event.TopicPartition][]event.Record{g.tp: g.records[from:]}))
 }
 
-// Whatever functions write while they work, and once they fail, shows no secret: log lines, metrics, answers and errors.
+// collector takes the spans of functions, as they are sent.
+type collector struct {
+	mu    sync.Mutex
+	taken bytes.Buffer
+}
+
+func (c *collector) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = c.taken.ReadFrom(r.Body)
+}
+
+func (c *collector) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taken.String()
+}
+
+// Whatever functions write while they work, and once they fail, shows no secret: log lines, metrics, spans, answers and errors.
 func TestFunctionsAtWorkShowNoSecret(t *testing.T) {
 	kafka := servers.StartSecuredKafka(t)
 	const password, other, awsKey = "planted/redis+password=1", "planted/redis+password=2", "planted/aws+secret=key"
@@ -126,7 +147,10 @@ func TestFunctionsAtWorkShowNoSecret(t *testing.T) {
 		_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": string(secret)})
 	}))
 	defer keeper.Close()
-	g := guard(t, kafka, password, keeper.URL, awsKey)
+	var spans collector
+	collecting := httptest.NewServer(&spans)
+	defer collecting.Close()
+	g := guard(t, kafka, password, keeper.URL, collecting.URL, awsKey)
 	const now = event.Time(1_700_000_000_000)
 	for i, v := range []string{"1", `"text"`, "3"} {
 		g.publish(now.Add(event.Span(i*900)), v)
@@ -166,7 +190,12 @@ func TestFunctionsAtWorkShowNoSecret(t *testing.T) {
 		t.Errorf("fire goes on with a password that is none: %s", answer)
 	}
 
-	all := strings.Join(append(g.said, g.ingest.Log(), g.fire.Log()), "\n")
+	for _, name := range []string{"tidemark-ingest", "tidemark-fire"} {
+		if !strings.Contains(spans.String(), name) {
+			t.Errorf("no span of %s", name)
+		}
+	}
+	all := strings.Join(append(g.said, g.ingest.Log(), g.fire.Log(), spans.String()), "\n")
 	if !strings.Contains(all, "WRONGPASS") && !strings.Contains(all, "NOAUTH") {
 		t.Errorf("nobody says what is wrong:\n%s", all)
 	}
