@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/adler32"
 	"io"
+	"strconv"
 
 	"github.com/llm-auto-optimizer/tidemark/core/jsonscan"
 )
@@ -86,7 +87,7 @@ func prefix(b []byte) (n int, packed byte) {
 // schemaOf names the schema of a prefix.
 func schemaOf(prefix []byte) string {
 	if prefix[0] == confluentID {
-		return fmt.Sprint(binary.BigEndian.Uint32(prefix[1:]))
+		return strconv.FormatUint(uint64(binary.BigEndian.Uint32(prefix[1:])), 10)
 	}
 	id := prefix[len(prefix)-16:]
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])

@@ -128,6 +128,38 @@ func TestJSONIsReadWithThePrefixOfARegistryAndWithout(t *testing.T) {
 	}
 }
 
+// Event time is in any unit, as text, or the record's own, however the record is written.
+func TestEventTimeInEveryUnitAndFormat(t *testing.T) {
+	const want = event.Time(1767225605250) // 2026-01-01T00:00:05.250Z
+	for _, c := range []struct{ timestamp, written string }{
+		{"{field: t, unit: s}", "1767225605.25"},
+		{"{field: t, unit: ms}", "1767225605250"},
+		{"{field: t}", "1767225605250"},
+		{"{field: t, unit: us}", "1767225605250999"},
+		{"{field: t, unit: ns}", "1767225605250999999"},
+		{"{field: t}", `"2026-01-01T00:00:05.25Z"`},
+		{"{field: t, unit: ns}", `"2026-01-01T02:00:05.250999+02:00"`},
+		{"{record: true}", "1"},
+		{"{field: t, record: true}", ""},
+	} {
+		for format, value := range map[string]string{
+			"json":                            `{"v":1,"t":` + c.written + `}`,
+			"json_registry":                   "\x00\x00\x00\x00\x01" + `{"v":1,"t":` + c.written + `}`,
+			"{format: csv, columns: [v, t]}":  "1," + c.written,
+			"{format: csv, columns: [t, v] }": strings.Trim(c.written, `"`) + ",1\n",
+		} {
+			if c.written == "" {
+				value = strings.Replace(value, `"t":}`, `"t":null}`, 1)
+			}
+			p := compileText(t, "dead_letter", "input: "+format+"\ntimestamp: "+c.timestamp+"\nvalues: {v: v}\naggregates: [sum]")
+			got := p.NewReader().Read(&event.Record{Timestamp: want, Value: []byte(value)})
+			if got.Time != want || got.Reason != "" {
+				t.Errorf("%s of %s, timestamp: %s: got %d, %s %s", value, format, c.timestamp, got.Time, got.Reason, got.Detail)
+			}
+		}
+	}
+}
+
 func TestFoldOfRowsDoesNotAllocateOnceWarm(t *testing.T) {
 	p := compileText(t, "dead_letter", "input: {format: csv, columns: [t, k, v]}\ntimestamp: {field: t}\nkey: [k]\nvalues: {v: v}\naggregates: [count, sum, max]")
 	r := p.NewReader()

@@ -202,7 +202,7 @@ func (p *Pipeline) appendInput(dst []byte) []byte {
 
 // checkColumn accepts the name of a column: one part of a path.
 func checkColumn(s string) (message, hint string) {
-	if message, hint = checkPath(s); message != "" {
+	if message, _ = checkPath(s); message != "" {
 		return "is not a name of a column", "letters, digits, _ and - are; a row has no names itself, so any will do"
 	}
 	if strings.Contains(s, ".") {
