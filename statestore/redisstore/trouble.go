@@ -93,6 +93,11 @@ func trouble(ctx context.Context, node string, waited time.Duration, err error) 
 		}
 	}
 	ended := ctx.Err()
+	if end, ok := ctx.Deadline(); ended == nil && ok && !time.Now().Before(end) {
+		// The connection has the same deadline, and its timer was the first: the caller's is due as well.
+		<-ctx.Done()
+		ended = ctx.Err()
+	}
 	switch {
 	case ended != nil && waited < slowAfter:
 		return ended

@@ -63,9 +63,16 @@ func TestWhatAServerAnswersHasOneMeaning(t *testing.T) {
 	}
 }
 
+// due is past its deadline, and its timer has not fired yet.
+type due struct{ context.Context }
+
+func (due) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
 // A dial that timed out claims to be context.DeadlineExceeded, which would look as if the caller's time were up.
 func TestATimeoutOfTheConnectionIsNotTheCallersDeadline(t *testing.T) {
 	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connect: connection refused")}
 	for _, v := range []struct {
@@ -83,6 +90,7 @@ func TestATimeoutOfTheConnectionIsNotTheCallersDeadline(t *testing.T) {
 		{"no connection free", t.Context(), 4 * time.Second, redis.ErrPoolTimeout, true, false},
 		{"the caller's time was up after a long wait", over, slowAfter, os.ErrDeadlineExceeded, true, true},
 		{"the caller's time was up", over, time.Millisecond, os.ErrDeadlineExceeded, false, true},
+		{"the caller's time was up, as the connection saw first", due{soon}, time.Millisecond, os.ErrDeadlineExceeded, false, true},
 		{"a closed client", t.Context(), 0, redis.ErrClosed, false, false},
 	} {
 		got := trouble(v.ctx, "node", v.waited, v.err)
