@@ -15,6 +15,7 @@ type Reading struct {
 	Key    []byte            // grouping key
 	Values []aggregate.Input // in the order of the pipeline's values, without positions; with a text only where functions need it
 	Has    []bool            // whether the record has each of them
+	Gaps   []event.Span      // of each window definition, where one has a field for them; else empty
 	// Filtered is true for a record that does not count: it has a Time, event.MinTime if that cannot be read, and nothing else.
 	Filtered bool
 	Reason   event.Reason
@@ -33,5 +34,5 @@ func (r *Reader) Read(rec *event.Record) Reading {
 	if r.r.filtered {
 		return Reading{Time: r.r.time, Filtered: true}
 	}
-	return Reading{Time: r.r.time, Key: r.r.key, Values: r.r.inputs, Has: r.r.has}
+	return Reading{Time: r.r.time, Key: r.r.key, Values: r.r.inputs, Has: r.r.has, Gaps: r.r.gaps}
 }

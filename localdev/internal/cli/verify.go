@@ -44,7 +44,7 @@ func (*verifyCmd) Help() string {
   state     folds the log again from the committed plan on, and compares what is open with the state store.
   books     checks in the ledger that every record is accounted for, once.
 
-Counts, minima, maxima, first, last, up to 1,024 distinct and percentiles of up to 1,000 values must be the same, sums and moments up to 1e-9, other percentiles up to 1% of rank (t-digest) or the relative accuracy (ddsketch), distinct up to 4%. What cannot be verified, because the topics do not have it any more or another pipeline published it, is left out, and said.
+Counts, minima, maxima, first, last, up to 1,024 distinct and percentiles of up to 1,000 values must be the same, sums and moments up to 1e-9, other percentiles up to 1% of rank (t-digest) or the relative accuracy (ddsketch), distinct up to 4%. Of a global window every pane is compared, and with which plans one had to go out. What cannot be verified, because the topics do not have it any more or another pipeline published it, is left out, and said.
 
 Examples:
 

@@ -21,6 +21,9 @@ func addsUp(k aggregate.Kind) bool {
 
 // chains says what of the panes of a definition is not compared. It is false where that is everything.
 func (j *job) chains(d *window.Definition) bool {
+	if d.Kind == window.KindGlobal {
+		return j.global(d)
+	}
 	session := d.Kind == window.KindSession
 	if j.pipe.Trigger.Early() {
 		j.out.leaveOut("windows %s: results of early panes, of which nothing tells what records there were; their indexes and what they replace are compared, and what stands in the end", d.Name)

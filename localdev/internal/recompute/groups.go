@@ -24,10 +24,12 @@ type comparison struct {
 	panes   *paneCursor
 
 	// The members of the present key from the beginning of its oldest open window on.
-	key     []byte
-	members []member
-	open    []aligned
-	bytes   int64
+	key      []byte
+	members  []member
+	open     []aligned
+	reach    event.Time // of sessions: where the gaps of all members have passed
+	bytes    int64
+	unending unending
 }
 
 // aligned is an open tumbling or sliding window.
@@ -41,10 +43,10 @@ func (j *job) compare(def int, records, panes *sorter, oldest int64) error {
 	if err != nil {
 		return err
 	}
-	if j.pipe.Accumulation == spec.Discarding {
+	c := &comparison{job: j, def: &j.pipe.Windows[def], query: q, oldest: oldest}
+	if j.pipe.Accumulation == spec.Discarding && c.def.Kind != window.KindGlobal {
 		q.parts()
 	}
-	c := &comparison{job: j, def: &j.pipe.Windows[def], query: q, oldest: oldest}
 	if c.records, err = records.cursor(); err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func (j *job) compare(def int, records, panes *sorter, oldest int64) error {
 			}
 			c.key = append([]byte{}, text...)
 		}
-		m := decodeMember(rest, value)
+		m := c.decode(rest, value)
 		m.hi = max(m.lo, min(m.hi, c.sources[m.part].most(m.offset)))
 		if err := c.member(m); err != nil {
 			return err
@@ -80,18 +82,30 @@ func (j *job) compare(def int, records, panes *sorter, oldest int64) error {
 			return err
 		}
 	}
+	if u := &c.unending; u.keys > 0 {
+		j.out.leaveOut("windows %s: %d keys with more records than fit into memory, the first is %q", c.def.Name, u.keys, u.first)
+	}
+	if u := &c.unending; u.panes > 0 {
+		j.out.leaveOut("windows %s: results of %d early panes: each has all records before it, and to compute them all takes too long; when they went out, their indexes and what they replace are compared, and the last pane of each key", c.def.Name, u.panes)
+	}
 	return nil
 }
 
 // member takes the next record of the present key.
 func (c *comparison) member(m member) error {
-	if c.def.Kind == window.KindSession {
-		if n := len(c.members); n > 0 && m.time.Sub(c.latest()) >= c.def.Gap {
+	switch c.def.Kind {
+	case window.KindSession:
+		if len(c.members) > 0 && m.time >= c.reach {
 			if err := c.sessions(); err != nil {
 				return err
 			}
 		}
+		c.reach = max(c.reach, m.time.Add(m.gap))
 		return c.hold(m)
+	case window.KindGlobal:
+		c.holdForever(m)
+		return nil
+	case window.KindTumbling, window.KindSliding, window.KindCumulate:
 	}
 	if err := c.close(m.time); err != nil {
 		return err
@@ -111,9 +125,6 @@ func (c *comparison) member(m member) error {
 	}
 	return c.hold(m)
 }
-
-// latest is the time of the newest member.
-func (c *comparison) latest() event.Time { return c.members[len(c.members)-1].time }
 
 func (c *comparison) hold(m member) error {
 	c.bytes += m.size()
@@ -158,8 +169,12 @@ func (c *comparison) endKey() error {
 	if c.key == nil {
 		return nil
 	}
-	if c.def.Kind == window.KindSession {
+	switch c.def.Kind {
+	case window.KindSession:
 		return c.sessions()
+	case window.KindGlobal:
+		return c.everAfter()
+	case window.KindTumbling, window.KindSliding, window.KindCumulate:
 	}
 	return c.close(event.MaxTime)
 }
@@ -307,8 +322,12 @@ func (c *comparison) superfluous() error {
 	}
 	p.at.Topic = c.pipe.SinkTopic
 	left := p.Start <= c.before || p.End > c.until || p.End > c.past.watermark
-	if c.def.Kind == window.KindSession {
-		left = left || p.Start.Sub(c.before) < c.def.Gap && c.before != event.MinTime
+	switch c.def.Kind {
+	case window.KindSession:
+		left = left || p.Start.Sub(c.before) < c.longestGap() && c.before != event.MinTime
+	case window.KindGlobal:
+		left = false // what there is of one is compared, or nothing
+	case window.KindTumbling, window.KindSliding, window.KindCumulate:
 	}
 	if left {
 		return nil

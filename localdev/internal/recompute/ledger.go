@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
+	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
+	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 )
 
@@ -16,6 +19,7 @@ import (
 type entry struct {
 	Plan        int64            `json:"plan"`
 	WatermarkMS *int64           `json:"watermark_ms"`
+	Timestamp   time.Time        `json:"timestamp"`
 	HeldBy      string           `json:"held_by"`
 	TakesOver   string           `json:"takes_over"`
 	EndedBy     string           `json:"ended_by"`
@@ -88,6 +92,12 @@ type history struct {
 	restarted bool // there was an earlier life, whose results have the same numbers
 	atOnce    bool // published without transactions
 
+	// Of pipelines with a global window:
+	first  int64      // plan that is no genesis; 0: none
+	at     event.Time // when the last plan was made
+	ticks  []int64    // plans with which windows go out because it is time
+	closes int64      // plan that closed everything; 0: none
+
 	plan      int64
 	watermark event.Time
 	parts     map[event.TopicPartition]*past
@@ -97,8 +107,12 @@ type history struct {
 func readLedger(ctx context.Context, log kafkaio.Log, pipes []*pipeline.Pipeline, tell func(done, of int64)) (map[string]*history, error) {
 	out := map[string]*history{}
 	last := map[string]*entry{}
+	timed := map[string]event.Span{} // the interval of early panes, of those with global windows
 	for _, p := range pipes {
 		out[p.Group()] = nil
+		if slices.ContainsFunc(p.Windows, func(d window.Definition) bool { return d.Kind == window.KindGlobal }) {
+			timed[p.Group()] = p.Trigger.EarlyEvery
+		}
 	}
 	parts, err := log.Partitions(ctx, []string{spec.LedgerTopic})
 	if err != nil {
@@ -120,7 +134,11 @@ func readLedger(ctx context.Context, log kafkaio.Log, pipes []*pipeline.Pipeline
 		if before := last[group]; h != nil && h.atOnce && before != nil && before.Plan == e.Plan && before.HeldBy != genesis && e.HeldBy != genesis {
 			h.undo(before) // without transactions an attempt that died is there as well, and the later one counts
 		}
-		out[group] = h.take(e)
+		h = h.take(e)
+		if every, ok := timed[group]; ok {
+			h.time(e, event.FromGo(e.Timestamp), every)
+		}
+		out[group] = h
 		last[group] = e
 		return nil
 	})
@@ -131,6 +149,7 @@ func readLedger(ctx context.Context, log kafkaio.Log, pipes []*pipeline.Pipeline
 const (
 	genesis = "genesis"
 	claim   = "claim"
+	ended   = "ended"
 )
 
 // take adds a record and returns the history, which is another one where a life begins.
@@ -139,7 +158,7 @@ func (h *history) take(e *entry) *history {
 	if h == nil || begins {
 		h = &history{
 			whole: begins, begins: e.Plan, beginsW: timeOf(e.WatermarkMS), takesOver: e.TakesOver, restarted: h != nil && e.TakesOver == "",
-			watermark: event.MinTime, parts: map[event.TopicPartition]*past{},
+			watermark: event.MinTime, at: event.MinTime, parts: map[event.TopicPartition]*past{},
 		}
 	}
 	h.plan, h.watermark = e.Plan, max(h.watermark, timeOf(e.WatermarkMS))

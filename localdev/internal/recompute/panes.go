@@ -91,6 +91,9 @@ func (j *job) readPanes(ctx context.Context, to *sorter) (oldest int64, err erro
 			})
 			return nil
 		}
+		if j.pipe.Windows[def].Kind == window.KindGlobal { // it says neither start nor end
+			p.Window.StartMS, p.Window.EndMS = event.MinTime, event.MaxTime
+		}
 		key = appendText(appendInt(key[:0], int64(def)), group)
 		key = appendInt(appendInt(key, int64(p.Window.StartMS)), int64(p.Window.EndMS))
 		key = appendInt(appendInt(appendInt(key, p.Pane.Revision), int64(tp.Partition)), r.Offset)

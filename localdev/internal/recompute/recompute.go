@@ -9,9 +9,13 @@
 // Of windows that go out more than once the panes are followed from the first on: indexes, what they replace and take back; what
 // stands in the end, or adds up, is compared with the records. What cannot be told from the topics is named in left_out.
 //
+// Panes of a global window are compared one by one, and so is which plans had to send one: see global.go. Of sessions with gaps of
+// the records' own nothing is special but where they end.
+//
 // Memory is bounded by Options.Memory, but for the ledger, of which one step for each plan and partition that moved is kept (40
-// bytes): records and results are sorted in temporary files, and what is held of them is one key's values between the beginning of
-// its oldest open window and its newest record.
+// bytes), and where there are global windows 8 bytes for each plan with which it was time for early panes: records and results are
+// sorted in temporary files, and what is held of them is one key's values between the beginning of its oldest open window and its
+// newest record. Of a global window that is all of them; a key that has too many is left out.
 package recompute
 
 import (
@@ -23,12 +27,11 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
-	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 )
 
 // ErrMemory is returned where one key has more values in its open windows than fit into Options.Memory: allow more, or leave the
-// window out.
+// window out. Keys of global windows are left out by themselves.
 var ErrMemory = errors.New("recompute: a window is too large")
 
 // Options of a recomputation.
@@ -225,10 +228,6 @@ func (j *job) run(ctx context.Context) (err error) {
 		return err
 	}
 	for def := range j.pipe.Windows {
-		if d := &j.pipe.Windows[def]; d.GapField != "" || d.Kind == window.KindGlobal {
-			j.out.leaveOut("windows %s: global windows never end, and sessions with gaps of the records' own are not computed again", d.Name)
-			continue
-		}
 		if !j.chains(&j.pipe.Windows[def]) {
 			continue
 		}

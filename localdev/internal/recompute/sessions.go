@@ -8,21 +8,24 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
 
-// session is a run of members that are less than the gap apart.
+// session is a run of members, each before the gaps of all those before it have passed.
 type session struct {
 	window.Window
 	members []member
 }
 
-// sessions compares the sessions that the members of the present key make up: all records between two gaps, of which some may not
+// longestGap is the longest that a record can have.
+func (c *comparison) longestGap() event.Span { return max(c.def.Gap, c.def.MaxGap) }
+
+// sessions compares the sessions that the members of the present key make up: all records between two times at which all gaps have passed, of which some may not
 // have been taken, so that they are one session or several.
 func (c *comparison) sessions() error {
-	members := c.members
-	c.members, c.bytes = nil, 0
+	members, end := c.members, c.reach
+	c.members, c.bytes, c.reach = nil, 0, event.MinTime
 	if len(members) == 0 {
 		return nil
 	}
-	first, end := members[0].time, members[len(members)-1].time.Add(c.def.Gap)
+	first := members[0].time
 	if err := c.upTo(window.Window{Start: first, End: event.MinTime}); err != nil {
 		return err
 	}
@@ -35,7 +38,7 @@ func (c *comparison) sessions() error {
 		got, history = append(got, all[len(all)-1]), append(history, all...)
 	}
 	c.followSessions(history)
-	if c.before != event.MinTime && first.Sub(c.before) < c.def.Gap || end > c.until {
+	if c.before != event.MinTime && first.Sub(c.before) < c.longestGap() || end > c.until {
 		return nil // it may have begun before what was read, or go on behind it
 	}
 	c.decide(members, event.MaxTime, func(taken []member) []*Difference {
@@ -50,10 +53,10 @@ func (c *comparison) split(taken []member, got []*pane) []*Difference {
 	for _, m := range taken {
 		n := len(all) - 1
 		if n < 0 || m.time >= all[n].End {
-			all = append(all, session{Window: window.Window{Start: m.time}})
+			all = append(all, session{Window: window.Window{Start: m.time, End: event.MinTime}})
 			n++
 		}
-		all[n].End = min(m.time.Add(c.def.Gap), c.cut(m.time))
+		all[n].End = max(all[n].End, min(m.time.Add(m.gap), c.cut(m.time)))
 		all[n].members = append(all[n].members, m)
 	}
 	var out []*Difference

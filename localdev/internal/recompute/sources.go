@@ -457,6 +457,11 @@ func (g *judge) keep(offset int64, reading *pipeline.Reading, b bounds) error {
 	for _, t := range [...]event.Time{b.final, b.lo, b.hi} {
 		g.value = binary.LittleEndian.AppendUint64(g.value, uint64(t))
 	}
+	for i, gap := range reading.Gaps {
+		if g.pipe.Windows[i].GapField != "" {
+			g.value = binary.AppendUvarint(g.value, uint64(gap))
+		}
+	}
 	for i := range reading.Values {
 		g.value = appendScalar(g.value, &reading.Values[i], reading.Has[i])
 	}
@@ -469,12 +474,13 @@ type member struct {
 	bounds // of the fence that it was judged by
 	part   int
 	offset int64
+	gap    event.Span // of a session
 	values []scalar
 }
 
-// decodeMember reads what keep has written, behind the key.
-func decodeMember(key, value []byte) member {
-	var m member
+// decode reads what keep has written, behind the key.
+func (c *comparison) decode(key, value []byte) member {
+	m := member{gap: c.def.Gap}
 	var part int64
 	m.time, key = cutTime(key)
 	part, key = cutInt(key)
@@ -483,6 +489,14 @@ func decodeMember(key, value []byte) member {
 	for _, t := range []*event.Time{&m.final, &m.lo, &m.hi} {
 		*t = event.Time(binary.LittleEndian.Uint64(value))
 		value = value[8:]
+	}
+	for i := range c.pipe.Windows {
+		if d := &c.pipe.Windows[i]; d.GapField != "" {
+			gap, n := binary.Uvarint(value)
+			if value = value[n:]; d == c.def {
+				m.gap = event.Span(gap)
+			}
+		}
 	}
 	for len(value) > 0 {
 		var v scalar
