@@ -16,6 +16,9 @@ var (
 	// ErrDecode is returned for a record value that is not what its format says: not one well-formed JSON document, one in
 	// which a path that is asked for occurs twice, not one row. The record can never be read: it is no use to try again.
 	ErrDecode = errors.New("event: undecodable value")
+	// ErrAmbiguous is what an error of Extract also is, besides ErrDecode, where nothing but one of the paths asked for is wrong: it
+	// occurs twice. Whoever does not ask for that path can read the value.
+	ErrAmbiguous = errors.New("event: a field is there twice")
 	// ErrPath is returned for a path that no Decoder can read, or not one of this format.
 	ErrPath = errors.New("event: illegal field path")
 )
@@ -155,14 +158,27 @@ func (x *Extractor) member(node int, name string) *pathMember {
 //
 // The whole of value is checked, as strictly as jsonscan is. Keys are compared exactly, after unescaping. A document that
 // is not an object has no fields. An object in which a key that lies on a path occurs twice is ambiguous, and an error.
-// All errors wrap ErrDecode and name the position; the fields are then all absent.
+// All errors wrap ErrDecode and name the position; that of such a key is ErrAmbiguous, too. The fields are then all absent.
 func (x *Extractor) Extract(value []byte, dst []Field) ([]Field, error) {
 	dst, i, f := x.extract(value, dst)
-	if f != jsonscan.OK {
+	switch {
+	case f == jsonscan.FaultDuplicate:
+		return dst, ambiguous(fmt.Errorf("%w: %s", ErrDecode, jsonscan.Describe(value, i, f)))
+	case f != jsonscan.OK:
 		return dst, fmt.Errorf("%w: %s", ErrDecode, jsonscan.Describe(value, i, f))
 	}
 	return dst, nil
 }
+
+// ambiguous makes an error ErrAmbiguous as well, which is not part of its text.
+func ambiguous(err error) error { return ambiguousError{err} }
+
+type ambiguousError struct{ error }
+
+// Unwrap and Is implement what package errors asks for.
+func (e ambiguousError) Unwrap() error { return e.error }
+
+func (e ambiguousError) Is(target error) bool { return target == ErrAmbiguous }
 
 // extract is Extract with the fault and where it is.
 func (x *Extractor) extract(value []byte, dst []Field) ([]Field, int, jsonscan.Fault) {

@@ -328,3 +328,19 @@ func FuzzExtract(f *testing.F) {
 		}
 	})
 }
+
+// What is wrong with a value is the same for all who read it, but for a field that is there twice.
+func TestOnlyAFieldThatIsThereTwiceIsAmbiguous(t *testing.T) {
+	x, err := NewExtractor([]string{"a.b", "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]bool{
+		`{"c":1,"c":2}`: true, `{"a":{"b":1,"b":2}}`: true, `{"a":{"b":1},"a":{}}`: true, `{"d":1,"d":2}`: false, `{"c":1,"c"`: true, `{"d":1,"c"`: false, "": false, `{"c":"\xff"}`: false,
+	} {
+		_, err := x.Extract([]byte(value), nil)
+		if got := errors.Is(err, ErrAmbiguous); got != want || got && !errors.Is(err, ErrDecode) {
+			t.Errorf("%q: %v: ambiguous is %v, want %v", value, err, got, want)
+		}
+	}
+}

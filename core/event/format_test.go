@@ -199,7 +199,7 @@ func TestJSONIsReadBehindThePrefixOfASchemaRegistryAndWithout(t *testing.T) {
 	f("\x03\x05"+guid[:15], "byte 17: ends inside of the prefix of a schema registry, which has 18 bytes")
 	f(confluent, "behind the prefix of schema 1234: byte 0: unexpected end"+none)
 	f(confluent+"\x08chat\x00", "behind the prefix of schema 1234: byte 0: want a value, found '\\b'"+none)
-	f(confluent+`{"value":1,"value":2}`, "behind the prefix of schema 1234: byte 11: key occurs twice in one object"+none)
+	f(confluent+`{"value":1,"value":2}`, "behind the prefix of schema 1234: byte 11: key occurs twice in one object")
 	f("\x03\x00"+guid+"\x02", "behind the prefix of schema 12345678-9abc-def0-1234-56789abcdef0: byte 0: want a value, found '\\x02'"+none)
 	f("\x03\x07"+guid+doc, "byte 1: compression 0x07 of a schema registry is not known")
 	const zlibbed = "behind the prefix of a schema registry: "
@@ -508,4 +508,19 @@ func FuzzExtractRegistry(f *testing.F) {
 			}
 		}
 	})
+}
+
+// One value that is large when it is unpacked does not make a decoder keep its memory for all that follow.
+func TestMemoryOfALargeValueIsGivenBack(t *testing.T) {
+	x, ok := newDecoder(t, Format{Kind: FormatJSONRegistry}, "value").(*registryDecoder)
+	if !ok {
+		t.Fatal("another decoder")
+	}
+	large := "\x03\x05" + guid + packed(t, `{"value":1,"rest":"`+strings.Repeat("a", 4<<20)+`"}`)
+	if got := read(x, large); got != "number 1" || x.text.Cap() < 4<<20 {
+		t.Fatalf("got %s, with %d bytes", got, x.text.Cap())
+	}
+	if got := read(x, `{"value":2}`); got != "number 2" || x.text.Cap() > keptUnpacked {
+		t.Errorf("got %s, and %d bytes are kept", got, x.text.Cap())
+	}
 }

@@ -28,6 +28,9 @@ const (
 	glueZlib  = 0x05
 )
 
+// keptUnpacked bounds the memory in bytes that a decoder keeps for what was compressed.
+const keptUnpacked = 256 << 10
+
 // registryDecoder reads JSON behind the prefix of a schema registry, or without one: the log has it, while what hands records on may
 // have removed it (Lambda does, where its mapping has a schema registry). Both are read as the same.
 type registryDecoder struct {
@@ -40,6 +43,9 @@ type registryDecoder struct {
 // Extract implements Decoder.
 func (x *registryDecoder) Extract(value []byte, dst []Field) ([]Field, error) {
 	dst = absent(dst, x.json.paths)
+	if x.text.Cap() > keptUnpacked {
+		x.text = bytes.Buffer{} // one large value is no reason to keep that much for all that follow
+	}
 	n, packed := prefix(value)
 	if n == 0 {
 		return x.json.Extract(value, dst)
@@ -58,7 +64,10 @@ func (x *registryDecoder) Extract(value []byte, dst []Field) ([]Field, error) {
 		return dst, fmt.Errorf("%w: byte 1: compression 0x%02x of a schema registry is not known", ErrDecode, packed)
 	}
 	dst, i, f := x.json.extract(text, dst)
-	if f != jsonscan.OK {
+	switch {
+	case f == jsonscan.FaultDuplicate:
+		return dst, ambiguous(fmt.Errorf("%w: behind the prefix of schema %s: %s", ErrDecode, schemaOf(value[:n]), jsonscan.Describe(text, i, f)))
+	case f != jsonscan.OK:
 		return dst, fmt.Errorf("%w: behind the prefix of schema %s: %s: only JSON is read, not Avro or Protobuf",
 			ErrDecode, schemaOf(value[:n]), jsonscan.Describe(text, i, f))
 	}

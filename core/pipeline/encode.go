@@ -12,7 +12,7 @@ import (
 
 // finish ends the chunk at offset to, and sets the outcome of each member that may share it.
 func (f *folding) finish(to int64) {
-	for _, s := range f.stores {
+	for _, s := range f.sums {
 		s.deltas, s.encoded = s.deltas[:0], false
 	}
 	for _, m := range f.members {
@@ -20,7 +20,7 @@ func (f *folding) finish(to int64) {
 			continue
 		}
 		m.out = Folded{From: f.from, To: to, MaxTime: f.maxTime, Counts: f.counts}
-		s := f.stores[m.store]
+		s := f.sums[m.sums]
 		if !s.encoded {
 			s.encoded = true
 			for i := range f.slices {
@@ -74,7 +74,7 @@ func (f *folding) withFence(deltas []delta.Delta, fence event.Time) []delta.Delt
 }
 
 // encodeSlice writes the groups of a slice as one delta, or as several by hash of the key where there are very many.
-func (f *folding) encodeSlice(st *store, s *sliceGroups, to int64) {
+func (f *folding) encodeSlice(st *sums, s *sliceGroups, to int64) {
 	buckets := bucketCount(s.cells)
 	for b := range buckets {
 		start := len(f.arena)

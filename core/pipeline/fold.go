@@ -60,22 +60,22 @@ func (f *Folder) Begin(c Chunk) {
 // finished before it.
 func (f *Folder) Add(rec *event.Record) error {
 	f.shared.Add(rec)
-	return f.shared.readings[0].blocked
+	return f.shared.readers[0].blocked
 }
 
 // Finish ends the chunk at offset to, which may be beyond the last record (control records, holes).
 func (f *Folder) Finish(to int64) *Folded {
-	r := f.shared.readings[0]
+	r := f.shared.readers[0]
 	one := r.folds[0]
 	one.finish(max(to, r.next))
 	return &one.members[0].out
 }
 
-// folding puts the records of a reading into slices, for pipelines whose slices have the same edges.
+// folding puts the records of a reader into slices, for pipelines whose slices have the same edges.
 type folding struct {
-	r       *reading
+	r       *commonReader
 	members []*member
-	stores  []*store // what is kept in the cells: one for each way in which members keep it
+	sums    []*sums // what is kept in the cells: one for each way in which members keep it
 
 	// Of the chunk at hand.
 	lead  *member // the one whose windows and fence decide; nil: none takes part
@@ -100,18 +100,19 @@ type folding struct {
 type member struct {
 	p     *Pipeline
 	index int // among the pipelines of the folder
-	store int // index in folding.stores
+	sums  int // index in folding.sums
 
 	chunk  *Chunk // nil: it takes no part
 	shares bool   // the outcome of the chunk is its own
 	out    Folded
 }
 
-// store is what cells hold for the members that keep the same of each record.
-type store struct {
+// sums are what cells hold for the members that keep the same of each record.
+type sums struct {
 	composite *aggregate.Composite
 	rows      []aggregate.Row // one for each cell
 	deltas    []delta.Delta   // what the chunk came to
+	used      bool            // by a member that takes part
 	encoded   bool
 }
 
@@ -142,18 +143,32 @@ type lastSlice struct {
 	ok     bool       // the definition takes the record at hand
 }
 
-func newFolding(r *reading) *folding {
+func newFolding(r *commonReader) *folding {
 	return &folding{r: r, sliceAt: map[delta.SliceID]int32{}, cellAt: map[uint64]int32{}}
 }
 
-// begin starts a chunk of those members that have one. Who has the highest fence decides: what it takes, most likely all others
-// take as well.
+// begin starts a chunk of those members that have one. Whoever has the fence that most of them have decides; of several such fences the
+// highest: what it takes, most likely all others take as well.
 func (f *folding) begin(from int64) {
 	f.lead, f.from = nil, from
+	for _, s := range f.sums {
+		s.used = false
+	}
+	most := 0
 	for _, m := range f.members {
 		m.shares = false
-		if m.chunk != nil && (f.lead == nil || m.chunk.Fence > f.lead.chunk.Fence) {
-			f.lead = m
+		if m.chunk == nil {
+			continue
+		}
+		f.sums[m.sums].used = true
+		n := 0
+		for _, o := range f.members {
+			if o.chunk != nil && o.chunk.Fence == m.chunk.Fence {
+				n++
+			}
+		}
+		if n > most || n == most && m.chunk.Fence > f.lead.chunk.Fence {
+			f.lead, most = m, n
 		}
 	}
 	if f.lead == nil {
@@ -179,7 +194,7 @@ func (f *folding) reject(offset int64, rej rejection, o outcome) {
 	case outcomeDead:
 		f.counts.Dead++
 		f.outbox = append(f.outbox, OutboxEntry{Offset: offset, Reason: rej.reason, Time: event.MinTime, Fence: event.MinTime, Detail: rej.detail})
-	case outcomeBlock: // the reading has stopped
+	case outcomeBlock: // the reader has stopped
 	}
 }
 
@@ -296,7 +311,10 @@ func (f *folding) keep(def int, l *lastSlice, key int32, own bool) {
 		f.slices[l.index].owned++
 		f.cells[c].owned++
 	}
-	for _, s := range f.stores {
+	for _, s := range f.sums {
+		if !s.used {
+			continue
+		}
 		row := &s.rows[c]
 		s.composite.AddRecord(row)
 		for i, ok := range f.r.has {
@@ -310,11 +328,14 @@ func (f *folding) keep(def int, l *lastSlice, key int32, own bool) {
 func (f *folding) newCell(slice, key int32) int32 {
 	c := int32(len(f.cells))
 	f.cells = append(f.cells, cell{key: key, next: -1, sibling: -1})
-	for _, st := range f.stores {
-		if len(st.rows) <= int(c) {
-			st.rows = append(st.rows, aggregate.Row{})
+	for _, s := range f.sums {
+		if !s.used {
+			continue
 		}
-		st.composite.Reset(&st.rows[c])
+		for len(s.rows) <= int(c) {
+			s.rows = append(s.rows, aggregate.Row{})
+		}
+		s.composite.Reset(&s.rows[c])
 	}
 	s := &f.slices[slice]
 	if s.tail < 0 {
@@ -352,8 +373,10 @@ func (f *folding) fragment(head int32, found bool, slice int32, def int) int32 {
 		h := &f.cells[home]
 		h.span, h.owned = h.span.Merge(x.span), h.owned+x.owned
 		x.merged = true
-		for _, s := range f.stores {
-			s.composite.Merge(&s.rows[home], &s.rows[c])
+		for _, s := range f.sums {
+			if s.used {
+				s.composite.Merge(&s.rows[home], &s.rows[c])
+			}
 		}
 		f.slices[slice].cells--
 	}

@@ -61,7 +61,7 @@ func newReader(p *Pipeline) reader {
 func (r *reader) read(rec *event.Record) rejection {
 	if len(r.p.extracted()) > 0 {
 		if rec.Value == nil {
-			return r.unread(reject(event.ReasonDecode, "the record's value is null"))
+			return r.unread(nullValue())
 		}
 		var err error
 		if r.raw, err = r.decoder.Extract(rec.Value, r.raw[:0]); err != nil {
@@ -70,6 +70,8 @@ func (r *reader) read(rec *event.Record) rejection {
 	}
 	return r.readFields(rec)
 }
+
+func nullValue() rejection { return reject(event.ReasonDecode, "the record's value is null") }
 
 // unread is the outcome of a record whose fields could not be extracted.
 func (r *reader) unread(rej rejection) rejection {

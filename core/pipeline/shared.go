@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -19,18 +20,18 @@ const maxKeys = 1 << 16
 //
 // As a Folder it keeps its memory from chunk to chunk, and is not safe for concurrent use.
 type SharedFolder struct {
-	readings []*reading
-	sources  []*source
-	members  []*member // by pipeline
-	out      []*Folded
+	readers     []*commonReader
+	extractions []*extraction
+	members     []*member // by pipeline
+	out         []*Folded
 }
 
-// reading is what several pipelines read of records alike.
-type reading struct {
+// commonReader reads records for the pipelines that read them alike.
+type commonReader struct {
 	reader
-	source *source // nil: the reading is the only one, and reads for itself
-	at     []int   // where its fields are among those of the source
-	folds  []*folding
+	from  *extraction // nil: it is the only one, and reads for itself
+	at    []int       // where its fields are among those of the extraction
+	folds []*folding
 
 	// Of the chunk at hand.
 	active  bool
@@ -43,13 +44,17 @@ type reading struct {
 	keyed    int32 // index of the key of the record at hand, -1: not looked up yet
 }
 
-// source takes the fields that several readings of a format need out of a record's bytes, once.
-type source struct {
-	format    event.Format
-	decoder   event.Decoder
-	paths     []string
-	fields    []event.Field
-	asked, ok bool // for the record at hand
+// extraction takes the fields that several readers of a format need out of a record's bytes, once.
+type extraction struct {
+	format  event.Format
+	decoder event.Decoder
+	paths   []string
+	fields  []event.Field
+
+	// For the record at hand.
+	asked bool
+	ok    bool
+	fault rejection // why no reader can have its fields; none: each has to look for itself
 }
 
 // NewSharedFolder returns an empty folder of one partition of the pipelines, all of which read its topic.
@@ -57,17 +62,17 @@ func NewSharedFolder(of event.TopicPartition, pipelines []*Pipeline) *SharedFold
 	s := &SharedFolder{out: make([]*Folded, len(pipelines))}
 	for i, p := range pipelines {
 		topic := p.topicNumber(of.Topic)
-		at := slices.IndexFunc(s.readings, func(r *reading) bool { return r.position.Topic == topic && sameReading(r.p, p) })
+		at := slices.IndexFunc(s.readers, func(r *commonReader) bool { return r.position.Topic == topic && readsAlike(r.p, p) })
 		if at < 0 {
-			at = len(s.readings)
-			s.readings = append(s.readings, &reading{
+			at = len(s.readers)
+			s.readers = append(s.readers, &commonReader{
 				reader: newReader(p), position: aggregate.Position{Topic: topic, Partition: of.Partition}, keyOf: map[string]int32{},
 			})
 		}
-		s.members = append(s.members, s.readings[at].join(p, i))
+		s.members = append(s.members, s.readers[at].join(p, i))
 	}
-	if len(s.readings) > 1 {
-		for _, r := range s.readings {
+	if len(s.readers) > 1 {
+		for _, r := range s.readers {
 			s.join(r)
 		}
 	}
@@ -75,7 +80,7 @@ func NewSharedFolder(of event.TopicPartition, pipelines []*Pipeline) *SharedFold
 }
 
 // join makes the pipeline a member of the fold that has its edges.
-func (r *reading) join(p *Pipeline, index int) *member {
+func (r *commonReader) join(p *Pipeline, index int) *member {
 	at := slices.IndexFunc(r.folds, func(f *folding) bool { return sameEdges(f.members[0].p, p) })
 	if at < 0 {
 		at = len(r.folds)
@@ -83,40 +88,40 @@ func (r *reading) join(p *Pipeline, index int) *member {
 	}
 	f := r.folds[at]
 	m := &member{p: p, index: index}
-	m.store = slices.IndexFunc(f.stores, func(s *store) bool { return s.composite.SameRows(p.composite) })
-	if m.store < 0 {
-		m.store = len(f.stores)
-		f.stores = append(f.stores, &store{composite: p.composite})
+	m.sums = slices.IndexFunc(f.sums, func(s *sums) bool { return s.composite.SameRows(p.composite) })
+	if m.sums < 0 {
+		m.sums = len(f.sums)
+		f.sums = append(f.sums, &sums{composite: p.composite})
 	}
 	f.members = append(f.members, m)
 	return m
 }
 
-// join makes the fields of a reading part of a source, if there is room.
-func (s *SharedFolder) join(r *reading) {
+// join makes the fields of a reader part of an extraction that has room.
+func (s *SharedFolder) join(r *commonReader) {
 	paths := r.p.extracted()
 	if len(paths) == 0 {
 		return
 	}
-	for _, x := range s.sources {
+	for _, x := range s.extractions {
 		if all := union(x.paths, paths); x.format.Equal(r.p.Input) && len(all) <= event.MaxPaths {
-			x.paths, r.source = all, x
+			x.paths, r.from = all, x
 			break
 		}
 	}
-	if r.source == nil {
-		r.source = &source{format: r.p.Input, paths: union(nil, paths)}
-		s.sources = append(s.sources, r.source)
+	if r.from == nil {
+		r.from = &extraction{format: r.p.Input, paths: union(nil, paths)}
+		s.extractions = append(s.extractions, r.from)
 	}
 	for _, path := range paths {
-		r.at = append(r.at, slices.Index(r.source.paths, path))
+		r.at = append(r.at, slices.Index(r.from.paths, path))
 	}
 	r.raw = make([]event.Field, len(paths))
-	x, err := event.NewDecoder(r.source.format, r.source.paths)
+	x, err := event.NewDecoder(r.from.format, r.from.paths)
 	if err != nil {
 		panic(fmt.Sprintf("pipeline %s: paths were valid when it was compiled: %v", r.p.Name, err))
 	}
-	r.source.decoder = x
+	r.from.decoder = x
 }
 
 // union returns a with those of b that it lacks.
@@ -130,8 +135,8 @@ func union(a, b []string) []string {
 	return out
 }
 
-// sameReading reports whether two pipelines take the same out of every record of a topic, and reject the same for the same reason.
-func sameReading(p, q *Pipeline) bool {
+// readsAlike reports whether two pipelines take the same out of every record of a topic, and reject the same for the same reason.
+func readsAlike(p, q *Pipeline) bool {
 	if !p.Input.Equal(q.Input) || p.Timestamp != q.Timestamp || p.Watermark.MaxFutureSkew != q.Watermark.MaxFutureSkew || p.outcome() != q.outcome() ||
 		p.Key.RecordKey != q.Key.RecordKey || !slices.Equal(p.Key.Fields, q.Key.Fields) || !slices.Equal(p.labels, q.labels) ||
 		p.Where != q.Where || !slices.Equal(p.Map, q.Map) || !slices.Equal(p.paths, q.paths) || len(p.Values) != len(q.Values) {
@@ -165,12 +170,12 @@ func (s *SharedFolder) Begin(from int64, chunks []*Chunk) {
 	for i, m := range s.members {
 		m.chunk = chunks[i]
 	}
-	for _, r := range s.readings {
+	for _, r := range s.readers {
 		r.begin(from)
 	}
 }
 
-func (r *reading) begin(from int64) {
+func (r *commonReader) begin(from int64) {
 	r.active, r.next, r.blocked = false, from, nil
 	if len(r.keys) > maxKeys {
 		clear(r.keyOf)
@@ -184,17 +189,17 @@ func (r *reading) begin(from int64) {
 
 // Add folds one record; offsets must ascend.
 func (s *SharedFolder) Add(rec *event.Record) {
-	for _, x := range s.sources {
+	for _, x := range s.extractions {
 		x.asked = false
 	}
-	for _, r := range s.readings {
+	for _, r := range s.readers {
 		if r.active && r.blocked == nil && rec.Offset >= r.next { // below it: a repeated offset inside a batch
 			r.add(rec)
 		}
 	}
 }
 
-func (r *reading) add(rec *event.Record) {
+func (r *commonReader) add(rec *event.Record) {
 	rej := r.take(rec)
 	switch {
 	case rej.reason != "":
@@ -234,22 +239,19 @@ func (r *reading) add(rec *event.Record) {
 	}
 }
 
-// take reads a record. Where the source could not read what all need of it, each reading asks for what it needs itself: the fault
-// may be in a field of another's.
-func (r *reading) take(rec *event.Record) rejection {
-	x := r.source
+// take reads a record.
+func (r *commonReader) take(rec *event.Record) rejection {
+	x := r.from
 	if x == nil {
 		return r.read(rec)
 	}
 	if !x.asked {
-		x.asked, x.ok = true, false
-		if rec.Value != nil {
-			var err error
-			x.fields, err = x.decoder.Extract(rec.Value, x.fields[:0])
-			x.ok = err == nil
-		}
+		x.extract(rec)
 	}
-	if !x.ok {
+	switch {
+	case x.fault.reason != "":
+		return r.unread(x.fault)
+	case !x.ok:
 		return r.read(rec)
 	}
 	for i, at := range r.at {
@@ -258,8 +260,22 @@ func (r *reading) take(rec *event.Record) rejection {
 	return r.readFields(rec)
 }
 
+// extract takes the fields out of a record. One that is there twice may be a field of another's: then each has to ask for its own.
+func (x *extraction) extract(rec *event.Record) {
+	x.asked, x.ok, x.fault = true, false, rejection{}
+	if rec.Value == nil {
+		x.fault = nullValue()
+		return
+	}
+	var err error
+	x.fields, err = x.decoder.Extract(rec.Value, x.fields[:0])
+	if x.ok = err == nil; !x.ok && !errors.Is(err, event.ErrAmbiguous) {
+		x.fault = reject(event.ReasonDecode, err.Error())
+	}
+}
+
 // internKey numbers the key of the record at hand.
-func (r *reading) internKey() int32 {
+func (r *commonReader) internKey() int32 {
 	if r.keyed >= 0 {
 		return r.keyed
 	}
@@ -279,7 +295,7 @@ func (r *reading) internKey() int32 {
 // because their fence, or their windows, treat some record otherwise than those of the pipelines they share a fold with.
 func (s *SharedFolder) Finish(to int64) []*Folded {
 	clear(s.out)
-	for _, r := range s.readings {
+	for _, r := range s.readers {
 		if !r.active || r.blocked != nil {
 			continue
 		}

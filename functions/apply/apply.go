@@ -46,6 +46,7 @@ type slot struct {
 	refused map[pipeline.Refusal]struct{}
 	of      statestore.Token // base token that refused belongs to
 	first   int64            // first offset of the newest batch
+	pass    *pass            // of the Together whose first slot this is
 }
 
 // New returns an Applier.
@@ -167,6 +168,9 @@ func (a *Applier) until(ctx context.Context, part kafkaio.Partition, s *slot, to
 			}
 		}
 		if final(err) {
+			if errors.Is(err, kafkaio.ErrOutOfRange) {
+				s.known = false // what is remembered may be what is wrong
+			}
 			return fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, err)
 		}
 		s.known = false // the outcome of whatever failed is unknown

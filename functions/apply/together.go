@@ -3,7 +3,6 @@ package apply
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -14,19 +13,16 @@ import (
 )
 
 // Together folds records for several pipelines in one pass, where their slots allow it. It is the fast way for what nearly always is:
-// all slots are known, and at the same offset. Whatever is otherwise (a slot is new, went back, has a cut ahead, was committed to by
-// somebody else, or the store fails) is left to the pipeline's own Apply, which has all the rules and tries again. It is safe for
-// concurrent use.
+// all slots are known, and at the same offset. Whatever is otherwise (a slot is new, is behind the batch, has a cut ahead, or the store
+// fails) is left to the pipeline's own Apply, which has all the rules and tries again. A slot that a commit found at another offset within
+// the batch goes on from there, as it does in Apply. It is safe for concurrent use.
 type Together struct {
 	appliers []*Applier
-
-	mu     sync.Mutex
-	passes map[event.TopicPartition]*pass
 }
 
 // NewTogether returns a Together of the appliers that read a topic, which share one store, one clock and one error policy.
 func NewTogether(appliers []*Applier) *Together {
-	return &Together{appliers: appliers, passes: map[event.TopicPartition]*pass{}}
+	return &Together{appliers: appliers}
 }
 
 // Apply folds records of one partition, ascending by offset, for all pipelines, and commits each. It returns for each the offset up to
@@ -68,7 +64,7 @@ func (g *Together) inOnePass(ctx context.Context, part kafkaio.Partition, record
 	for _, s := range slots {
 		s.first = records[0].Offset
 	}
-	p := g.pass(part.TopicPartition) // it belongs to whoever has the slots
+	p := g.pass(slots[0], part.TopicPartition)
 	for range rounds {
 		if p.begin(slots, records); p.taking < 2 || ctx.Err() != nil {
 			break
@@ -124,20 +120,18 @@ func (g *Together) chunk(ctx context.Context, p *pass, slots []*slot, records []
 	return n
 }
 
-func (g *Together) pass(tp event.TopicPartition) *pass {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	p := g.passes[tp]
-	if p == nil {
+// pass returns the memory for a partition. It is kept with the first slot, so that it belongs to whoever has that locked, and goes with
+// it when the topic is made anew.
+func (g *Together) pass(first *slot, tp event.TopicPartition) *pass {
+	if first.pass == nil {
 		n := len(g.appliers)
 		pipes := make([]*pipeline.Pipeline, n)
 		for i, a := range g.appliers {
 			pipes[i] = a.Pipeline
 		}
-		p = &pass{folder: pipeline.NewSharedFolder(tp, pipes), takes: make([]bool, n), chunks: make([]*pipeline.Chunk, n), memory: make([]pipeline.Chunk, n)}
-		g.passes[tp] = p
+		first.pass = &pass{folder: pipeline.NewSharedFolder(tp, pipes), takes: make([]bool, n), chunks: make([]*pipeline.Chunk, n), memory: make([]pipeline.Chunk, n)}
 	}
-	return p
+	return first.pass
 }
 
 // pass is the memory of a Together for one partition.
@@ -216,7 +210,7 @@ func (p *pass) commit(ctx context.Context, appliers []*Applier, slots []*slot, n
 	}
 	began := time.Now()
 	answers := statestore.CommitAll(ctx, appliers[0].Store, p.commits)
-	each := time.Since(began) / time.Duration(len(answers))
+	took := time.Since(began) // all of them waited so long
 	fold := p.took / time.Duration(len(answers))
 	for k, i := range p.whose {
 		if err := slots[i].committed(p.folded[i], answers[k].Meta, answers[k].Err); err != nil {
@@ -226,6 +220,6 @@ func (p *pass) commit(ctx context.Context, appliers []*Applier, slots []*slot, n
 			p.drop(i)
 			continue
 		}
-		w.add(n, fold, each)
+		w.add(n, fold, took)
 	}
 }

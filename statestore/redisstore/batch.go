@@ -1,7 +1,9 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
+	"errors"
 
 	"github.com/redis/go-redis/v9"
 
@@ -77,6 +79,9 @@ func (s *Store) encode(known []encoding, deltas []statestore.Delta) ([]group, []
 	return groups, append(known, encoding{deltas, groups})
 }
 
+// errNotSent is what became of a command of which nothing else is known.
+var errNotSent = errors.New("redisstore: the command was not sent")
+
 // called is what a call came to.
 type called struct {
 	answer answer
@@ -94,7 +99,7 @@ func (s *Store) runAll(ctx context.Context, calls []call) []called {
 	for i, cmd := range cmds {
 		switch e := cmd.Err(); {
 		case e == nil && cmd.Val() == nil: // it was not sent
-			out[i].err = err
+			out[i].err = cmp.Or(err, errNotSent)
 		case e == nil:
 			var reply []any
 			if reply, out[i].err = cmd.Slice(); out[i].err == nil {
@@ -120,6 +125,15 @@ func (s *Store) processAll(ctx context.Context, cmds []*redis.Cmd) error {
 			_ = pipe.Process(ctx, cmd) // it is only queued
 		}
 		_, err := pipe.Exec(ctx)
+		if err == nil {
+			return nil
+		}
+		for _, cmd := range cmds {
+			// A server that refuses the connection has answered no command, and the client leaves most of them without an error.
+			if cmd.Err() == nil && cmd.Val() == nil {
+				cmd.SetErr(err)
+			}
+		}
 		return err
 	}
 	err := send()

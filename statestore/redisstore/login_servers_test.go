@@ -3,10 +3,12 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	_ "embed"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -140,34 +142,55 @@ func TestAServerThatIsNotTheOneIsNotTalkedTo(t *testing.T) {
 	}
 }
 
-// A password that was changed while connections were cut is asked for again, within the call that finds out.
+// A password that was changed while connections were cut is asked for again, within the call that finds out: of one command, and of
+// several that are sent together.
 func TestARotatedPasswordIsAskedForWithinTheCall(t *testing.T) {
-	s := startSecured(t)
-	var k keeper
-	k.kept.Store("first")
-	k.secret.Store("first")
-	store, err := Open(t.Context(), Options{URLs: []string{s.url}, TLS: s.tls, Credentials: k.get})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	look := func() error { _, err := store.Held(t.Context(), "rotation"); return err }
-	if err := look(); err != nil {
-		t.Fatal(err)
-	}
-	s.do(t, "acl", "setuser", "tidemark", "resetpass", ">second")
-	k.secret.Store("second")
-	s.do(t, "client", "kill", "user", "tidemark")
-	if err := look(); err != nil {
-		t.Fatalf("after the rotation: %v", err)
-	}
-	if k.asked.Load() == nil {
-		t.Error("nobody asked again")
-	}
-	s.do(t, "acl", "setuser", "tidemark", "resetpass", ">third")
-	s.do(t, "client", "kill", "user", "tidemark")
-	if err := look(); !errors.Is(err, statestore.ErrDenied) || strings.Contains(err.Error(), "second") {
-		t.Errorf("with a password that nobody knows: %v", err)
+	for name, look := range map[string]func(s *Store) error{
+		"one": func(s *Store) error { _, err := s.Held(t.Context(), "rotation"); return err },
+		"several": func(s *Store) error {
+			var commits []statestore.SlotCommit
+			for i := range int32(2) {
+				slot := testSlot()
+				slot.Partition = i
+				commits = append(commits, statestore.SlotCommit{Slot: slot, Commit: statestore.Commit{To: 1}})
+			}
+			var err error
+			for _, got := range s.CommitAll(t.Context(), commits) {
+				if !errors.Is(got.Err, statestore.ErrNoSlot) { // which is an answer
+					err = errors.Join(err, fmt.Errorf("commit: %w", cmp.Or(got.Err, errors.New("without a slot"))))
+				}
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSecured(t)
+			var k keeper
+			k.kept.Store("first")
+			k.secret.Store("first")
+			store, err := Open(t.Context(), Options{URLs: []string{s.url}, TLS: s.tls, Credentials: k.get})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			if err := look(store); err != nil {
+				t.Fatal(err)
+			}
+			s.do(t, "acl", "setuser", "tidemark", "resetpass", ">second")
+			k.secret.Store("second")
+			s.do(t, "client", "kill", "user", "tidemark")
+			if err := look(store); err != nil {
+				t.Fatalf("after the rotation: %v", err)
+			}
+			if k.asked.Load() == nil {
+				t.Error("nobody asked again")
+			}
+			s.do(t, "acl", "setuser", "tidemark", "resetpass", ">third")
+			s.do(t, "client", "kill", "user", "tidemark")
+			if err := look(store); !errors.Is(err, statestore.ErrDenied) || strings.Contains(err.Error(), "second") {
+				t.Errorf("with a password that nobody knows: %v", err)
+			}
+		})
 	}
 }
 

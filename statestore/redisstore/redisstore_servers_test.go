@@ -169,6 +169,17 @@ func TestScriptsAreSentAgainToAServerThatForgotThem(t *testing.T) {
 			}
 			top = token
 		}
+		other := newSlot(t, s)
+		tops := []statestore.Token{top, created(t, s, other, 3)}
+		if err := s.client.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		commits := []statestore.SlotCommit{{Slot: slot, Commit: statestore.Commit{Applied: 3, Top: tops[0], To: 4}}, {Slot: other, Commit: statestore.Commit{Applied: 3, Top: tops[1], To: 4}}}
+		for i, got := range s.CommitAll(t.Context(), commits) {
+			if got.Err != nil || got.Meta.Applied != 4 {
+				t.Errorf("commit %d of several: %+v, %v", i, got.Meta, got.Err)
+			}
+		}
 	})
 }
 

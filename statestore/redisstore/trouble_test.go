@@ -132,6 +132,15 @@ func TestAServerThatNeverAnswersIsGivenUpInTime(t *testing.T) {
 			_, err := s.Commit(ctx, testSlot(), statestore.Commit{To: 1})
 			return err
 		},
+		"commit together": func(ctx context.Context, s *Store) error {
+			other := testSlot()
+			other.Partition++
+			got := s.CommitAll(ctx, []statestore.SlotCommit{{Slot: testSlot(), Commit: statestore.Commit{To: 1}}, {Slot: other, Commit: statestore.Commit{To: 1}}})
+			if got[1].Err == nil {
+				return errors.New("the second commit has no error")
+			}
+			return got[0].Err
+		},
 		"raise": func(ctx context.Context, s *Store) error {
 			_, err := s.Raise(ctx, testSlot(), statestore.Raise{})
 			return err
@@ -151,7 +160,7 @@ func TestAServerThatNeverAnswersIsGivenUpInTime(t *testing.T) {
 			if !errors.Is(err, statestore.ErrUnreachable) || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("with a deadline: %v", err)
 			}
-			if !strings.Contains(err.Error(), addr) || !strings.HasPrefix(err.Error(), name+" "+testSlot().String()) {
+			if !strings.Contains(err.Error(), addr) || !strings.HasPrefix(err.Error(), strings.TrimSuffix(name, " together")+" "+testSlot().String()) {
 				t.Errorf("operation, slot and address are not all in %q", err)
 			}
 			// It is left alone for a moment: others do not wait their turn for nothing.

@@ -41,13 +41,15 @@ func commitArgs(c statestore.Commit) []any {
 
 // committed is what a Commit answers.
 func committed(slot statestore.Slot, c statestore.Commit, a answer, err error) (statestore.Meta, error) {
-	if err != nil {
+	switch {
+	case err != nil:
 		return statestore.Meta{}, fmt.Errorf("commit %s from offset %d: %w", slot, c.Applied, err)
-	}
-	if a.code == codeConflict {
+	case a.code == codeOK:
+		return a.meta, nil
+	case a.code == codeConflict:
 		return a.meta, fmt.Errorf("commit %s from offset %d, store has %d: %w", slot, c.Applied, a.meta.Applied, statestore.ErrConflict)
 	}
-	return a.meta, nil
+	return statestore.Meta{}, fmt.Errorf("commit %s from offset %d: unexpected answer %q", slot, c.Applied, a.code)
 }
 
 // Restore implements statestore.Store.

@@ -1,4 +1,4 @@
-// Command stream measures what the whole path costs: payloads of 500 records are decoded, folded, kept and fired, and the CPU
+// Command stream measures what the whole path costs: payloads of records are decoded, folded, kept and fired, and the CPU
 // time of this process and of the Redis server is added up. The log and the transactions are in memory, so that the figure is
 // Tidemark's and not a broker's.
 package main
@@ -25,10 +25,8 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 )
 
-const (
-	batchSize = 500
-	fireEvery = 20 // payloads between two ticks: a second of events at 10,000 a second
-)
+// tickEvery is how many events come between two ticks: a second of them at 10,000 a second.
+const tickEvery = 10_000
 
 // queries are what is measured, by name: the windows of each pipeline, all of which read the same key and value.
 func queries() []struct {
@@ -76,6 +74,7 @@ pipelines:
 func main() {
 	n := flag.Int("n", 1_000_000, "events")
 	url := flag.String("redis", os.Getenv("TIDEMARK_TEST_REDIS"), "Redis URL; empty: state in memory")
+	batch := flag.Int("batch", 500, "records of a payload")
 	only := flag.String("only", "", "names of the queries to measure, with commas; empty: all")
 	flag.Parse()
 	var one costs
@@ -83,7 +82,7 @@ func main() {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), q.name) {
 			continue
 		}
-		c, err := measure(q.name, query(q.windows), *n, *url)
+		c, err := measure(q.name, query(q.windows), *n, *batch, *url)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "stream:", err)
 			os.Exit(1)
@@ -99,7 +98,7 @@ func main() {
 }
 
 // payloads makes the events of the trigger, partitions mixed as they come, and fills the log with the same records.
-func payloads(n int, log *memlog.Log) ([][]byte, error) {
+func payloads(n, batch int, log *memlog.Log) ([][]byte, error) {
 	var out [][]byte
 	e := esm.Encoder{
 		Source: esm.SourceMSK, SourceARN: "arn:aws:kafka:us-east-1:123456789012:cluster/demo/0f1e2d3c-0000-4000-8000-000000000000-1",
@@ -122,13 +121,13 @@ func payloads(n int, log *memlog.Log) ([][]byte, error) {
 			return nil, err
 		}
 		e.Add(event.TopicPartition{Topic: dataset.Topic, Partition: p}, &r, esm.DefaultInfo(&r))
-		if e.Records() == batchSize {
+		if e.Records() == batch {
 			flush()
 		}
 	}
 }
 
-func measure(name, yaml string, n int, url string) (costs, error) {
+func measure(name, yaml string, n, batch int, url string) (costs, error) {
 	ctx := context.Background()
 	app, err := spec.Load([]byte(yaml), name)
 	if err != nil {
@@ -159,7 +158,7 @@ func measure(name, yaml string, n int, url string) (costs, error) {
 	if err := w.RunFire(ctx); err != nil {
 		return costs{}, err
 	}
-	in, err := payloads(n, log)
+	in, err := payloads(n, batch, log)
 	if err != nil {
 		return costs{}, err
 	}
@@ -170,7 +169,7 @@ func measure(name, yaml string, n int, url string) (costs, error) {
 	}
 	began := time.Now()
 	c := costs{millions: float64(n) / 1e6, payloads: len(in)}
-	if err := feed(ctx, w, in, server, &c); err != nil {
+	if err := feed(ctx, w, in, max(1, tickEvery/batch), server, &c); err != nil {
 		return costs{}, err
 	}
 	after, err := server()
@@ -212,7 +211,7 @@ func where(url string) string {
 
 // feed invokes both functions as they would be, and adds to c what CPU time each of them took, here and on the server. What the
 // garbage collector does belongs to the one that runs meanwhile.
-func feed(ctx context.Context, w *rig.World, in [][]byte, server func() (usage, error), c *costs) error {
+func feed(ctx context.Context, w *rig.World, in [][]byte, fireEvery int, server func() (usage, error), c *costs) error {
 	at := processCPU()
 	u, err := server()
 	if err != nil {
