@@ -33,6 +33,8 @@ type cluster struct {
 	sent   []oracle.Event
 	ends   [partitions]int64
 	stamp  func(at event.Time) event.Time // Kafka's timestamp of a record with an event time
+	books  []kafkaio.PublishedRecord      // of the ledger, which all pipelines share, since the cluster was made
+	booked int64                          // up to where it was read
 }
 
 // newCluster creates the topics. windows is the YAML of the pipeline's windows.
@@ -75,6 +77,7 @@ pipelines:
 			t.Fatal(err)
 		}
 	}
+	c.booked = c.ledgerEnd()
 	return c
 }
 
@@ -133,10 +136,34 @@ func (c *cluster) read(topic string) []kafkaio.PublishedRecord {
 	return records
 }
 
-// ledger returns the plans of this pipeline.
+// books is the ledger, which all pipelines share and the tests write into one partition.
+var books = event.TopicPartition{Topic: spec.LedgerTopic}
+
+// ledgerEnd is where the ledger ends.
+func (c *cluster) ledgerEnd() int64 {
+	c.t.Helper()
+	offsets, err := c.client.Offsets(c.t.Context(), []event.TopicPartition{books})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return offsets[books].End
+}
+
+// ledger returns the plans of this pipeline. What was read before is not read again: the ledger is long, and asked for often.
 func (c *cluster) ledger() []oracle.Plan {
 	c.t.Helper()
-	all, err := oracle.ParseLedger(c.read(spec.LedgerTopic))
+	end := c.ledgerEnd()
+	err := c.client.Read(c.t.Context(), books, c.booked, end, func(records []event.Record, _ int64) error {
+		for _, r := range records {
+			c.books = append(c.books, kafkaio.PublishedRecord{TopicPartition: books, Record: kafkaio.CloneRecord(r)})
+		}
+		return nil
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.booked = end
+	all, err := oracle.ParseLedger(c.books)
 	if err != nil {
 		c.t.Fatal(err)
 	}
