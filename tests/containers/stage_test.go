@@ -43,8 +43,8 @@ func newStage(t *testing.T) *stage {
 	}
 	testcontainers.CleanupNetwork(t, s.net)
 	s.startKafka()
-	s.redis = s.run(redisImage, wait.ForLog("Ready to accept connections").WithStartupTimeout(startWithin), network.WithNetwork([]string{"redis"}, s.net),
-		testcontainers.WithCmd("redis-server", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"))
+	s.redis = s.run(redisImage, wait.ForLog("Ready to accept connections").WithStartupTimeout(startWithin),
+		network.WithNetwork([]string{"redis"}, s.net), testcontainers.WithCmd("redis-server", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"))
 	return s
 }
 
@@ -88,8 +88,8 @@ func (s *stage) startKafka() {
 	port, host := freePort(s.t), daemonHost(s.t)
 	s.brokers = net.JoinHostPort(host, port)
 	const inside = "9092/tcp"
-	s.kafka = s.run(kafkaImage, wait.ForLog("Kafka Server started").WithStartupTimeout(startWithin), network.WithNetwork([]string{"kafka"}, s.net),
-		testcontainers.WithExposedPorts(inside),
+	s.kafka = s.run(kafkaImage, wait.ForLog("Kafka Server started").WithStartupTimeout(startWithin),
+		network.WithNetwork([]string{"kafka"}, s.net), testcontainers.WithExposedPorts(inside),
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
 			h.PortBindings = dockernet.PortMap{dockernet.MustParsePort(inside): {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: port}}}
 		}),

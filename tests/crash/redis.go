@@ -77,7 +77,9 @@ func (s *stores) node(ctx context.Context, args ...string) (*node, error) {
 		"redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no",
 		"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0", "--maxmemory-policy", "noeviction",
 	}, args...)
-	n := &node{process: process{name: "redis-server on " + address, args: args, log: s.log, end: output.Buffer{Last: keptOfLog}}, address: address}
+	n := &node{address: address, process: process{
+		name: "redis-server on " + address, args: args, log: s.log, end: output.Buffer{Last: keptOfLog},
+	}}
 	n.client = redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1})
 	if err := n.start(ctx, func(ctx context.Context) error { return n.client.Ping(ctx).Err() }); err != nil {
 		return nil, errors.Join(err, n.client.Close())

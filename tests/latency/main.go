@@ -45,7 +45,7 @@ func main() {
 	flag.DurationVar(&c.warmUp, "warm-up", 15*time.Second, "how long events come before that")
 	flag.IntVar(&c.keys, "keys", 20, "number of keys")
 	flag.StringVar(&c.program, "tidemark", "dist/tidemark", "the program to run")
-	flag.BoolVar(&c.nudge, "nudge", true, "whether ingest has fire look as soon as a window may be closed; else fire looks once each tick, a second")
+	flag.BoolVar(&c.nudge, "nudge", true, "whether ingest has fire look once a window may be closed; else fire looks each tick, a second")
 	partitions := flag.Int("partitions", 4, "partitions of the source topic")
 	flag.Parse()
 	c.partitions = int32(*partitions)
