@@ -28,7 +28,7 @@ func refusing(t *testing.T, answer string) string {
 				return
 			}
 			go func() {
-				defer c.Close() //nolint:errcheck // the client is gone
+				defer c.Close()
 				for r := bufio.NewReader(c); ; {
 					head, err := r.ReadString('\n')
 					if err != nil {
