@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // ErrMalformed is returned for bytes that are not a stored row of the composite: damaged, of another version, or written for
@@ -266,22 +267,37 @@ func (r *reader) block(a *accumulator, p *valuePlan) {
 	}
 }
 
-// raw reads n values.
+// raw reads n values, which wait in pending as those that are added one by one do.
 func (r *reader) raw(a *accumulator, p *valuePlan, n int) {
 	if !r.check(len(r.rest) >= 8*n, "cut off values") {
 		return
 	}
-	for b := r.rest[:8*n]; len(b) > 0; b = b[8:] {
-		v := math.Float64frombits(binary.LittleEndian.Uint64(b))
-		if !finite(v) {
-			r.check(false, "number is not finite")
-			return
-		}
+	b := r.rest[:8*n]
+	r.rest = r.rest[8*n:]
+	for len(b) > 0 {
+		room, pending := len(b)/8, []float64(nil)
 		if a != nil {
-			a.add(p, v+0)
+			room = min(room, batchSize-len(a.pending))
+			pending = slices.Grow(a.pending, room)
+		}
+		for k := range room {
+			v := math.Float64frombits(binary.LittleEndian.Uint64(b[8*k:]))
+			if !finite(v) {
+				r.check(false, "number is not finite")
+				return
+			}
+			if a != nil {
+				pending = append(pending, v+0)
+			}
+		}
+		b = b[8*room:]
+		if a == nil {
+			continue
+		}
+		if a.pending = pending; len(pending) >= batchSize {
+			a.flush(p)
 		}
 	}
-	r.rest = r.rest[8*n:]
 }
 
 // folded reads the components of n values and their sketch.

@@ -5,21 +5,11 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/delta"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/faults"
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 )
-
-// DefaultCompactAfter is the CompactAfter of a pipeline: each delta more makes a plan read one more field.
-const DefaultCompactAfter = 256
-
-// compactable reports whether a compaction may take in a delta: what the plan does not have is left alone, for it must be seen
-// as news by the next one.
-func (p *firingPart) compactable(r delta.Ref) bool {
-	return r.To <= p.Upto || faults.Off(faults.CompactCut)
-}
 
 // Firing computes one plan: feed it the deltas that it needs, partition by partition, and Finish gives the panes and what is
 // to be done with the state. It is a function of the deltas: the same prefixes give the same panes.
@@ -80,56 +70,6 @@ type firingWindow struct {
 	fragments           []fragment
 }
 
-// table holds the groups of a slice.
-type table struct {
-	at     map[string]int32
-	keys   []string
-	rows   []aggregate.Row
-	gained []bool          // the group has records that no plan had before
-	had    []bool          // it has records that the plan before had
-	news   []aggregate.Row // the records that no plan had before, where they are kept apart from rows
-	apart  bool
-}
-
-func newTable() *table { return &table{at: map[string]int32{}} }
-
-// newTable returns a table of what panes are made of: where they discard, with news apart.
-func (f *Firing) newTable() *table {
-	t := newTable()
-	t.apart = f.p.discards()
-	return t
-}
-
-// merge adds the groups of another table.
-func (t *table) merge(c *aggregate.Composite, o *table) {
-	for k, key := range o.keys {
-		at := t.row(c, []byte(key))
-		t.gained[at], t.had[at] = t.gained[at] || o.gained[k], t.had[at] || o.had[k]
-		c.Merge(&t.rows[at], &o.rows[k])
-		if t.apart {
-			c.Merge(&t.news[at], &o.news[k])
-		}
-	}
-}
-
-func (t *table) row(c *aggregate.Composite, key []byte) int32 {
-	if i, ok := t.at[string(key)]; ok {
-		return i
-	}
-	i := int32(len(t.keys))
-	s := string(key)
-	t.at[s] = i
-	t.keys = append(t.keys, s)
-	t.rows = append(t.rows, aggregate.Row{})
-	t.gained, t.had = append(t.gained, false), append(t.had, false)
-	c.Reset(&t.rows[i])
-	if t.apart {
-		t.news = append(t.news, aggregate.Row{})
-		c.Reset(&t.news[i])
-	}
-	return i
-}
-
 // fragment is one run of records of a key in a session bucket of a partition.
 type fragment struct {
 	key         string
@@ -160,152 +100,6 @@ func (p *Pipeline) NewFiring(turn Turn, parts []Prefix) *Firing {
 	}
 	f.choose()
 	return f
-}
-
-// choose finds the windows that the plan emits, from the index alone.
-func (f *Firing) choose() {
-	var buf []window.Window
-	for pi := range f.parts {
-		part := &f.parts[pi]
-		for _, r := range part.Refs {
-			if r.Slice.Window >= delta.FirstReserved || r.To > part.Upto {
-				continue
-			}
-			d, fw := &f.p.Windows[r.Slice.Window], &f.windows[r.Slice.Window]
-			if d.Kind == window.KindSession {
-				fw.sessions = fw.sessions || f.sessionDue(d, r.Slice, r.From >= part.Since) || f.sessionPanes(part, r)
-				continue
-			}
-			s, hold := d.SliceAt(r.Slice.Start), f.p.hold(d)
-			for _, w := range d.Closing(buf[:0], s, f.turn.Prev.Add(-hold), f.turn.W.Add(-hold)) {
-				fw.onTime[w] = struct{}{}
-			}
-			if f.wantsEarly(part, r) {
-				for _, w := range d.Closing(buf[:0], s, f.turn.W, event.MaxTime) {
-					fw.early[w] = struct{}{}
-				}
-			}
-			if r.From < part.Since || d.FirstEnd(s) > f.turn.Prev || f.p.Trigger.FinalOnly {
-				continue
-			}
-			for _, w := range d.Closing(buf[:0], s, f.turn.Prev.Add(-d.Lateness), f.turn.Prev) {
-				fw.late[w] = struct{}{}
-			}
-		}
-	}
-	f.choosePending()
-	var starts []event.Time
-	for i := range f.windows {
-		fw, d := &f.windows[i], &f.p.Windows[i]
-		for _, set := range []map[window.Window]struct{}{fw.onTime, fw.late, fw.early} {
-			for w := range set {
-				starts = d.Slices(starts[:0], w)
-				for _, s := range starts {
-					if fw.tables[s] == nil {
-						fw.tables[s] = f.newTable()
-					}
-				}
-			}
-		}
-	}
-	f.chooseCompactions()
-}
-
-// wantsEarly reports whether a delta may make its open windows go out: it has records that came after they did so last; or changes
-// what waits in them, where that is kept.
-func (f *Firing) wantsEarly(part *firingPart, r delta.Ref) bool {
-	if !f.p.Trigger.Early() {
-		return false
-	}
-	if f.p.Trigger.Count > 0 && f.turn.Recount {
-		return true
-	}
-	gained := r.From >= part.Since
-	return f.turn.Early && r.To > part.EarlySince || gained && (f.p.Trigger.Count > 0 || f.p.discards())
-}
-
-// choosePending adds the windows in which records wait that came before the last plan.
-func (f *Firing) choosePending() {
-	if !f.turn.Early || !f.p.discards() {
-		return
-	}
-	for i := range f.windows {
-		fw := &f.windows[i]
-		f.turn.History.pending(i, func(w window.Window) {
-			switch {
-			case f.p.Windows[i].Kind == window.KindSession:
-				fw.sessions = true
-			case w.End > f.turn.W:
-				fw.early[w] = struct{}{}
-			}
-		})
-	}
-}
-
-// sessionPanes reports whether the sessions have to be read for the sake of panes, not of their ends: some may go out early, or a
-// session that has gone out may be open again, which only a record before the last watermark can do.
-func (f *Firing) sessionPanes(part *firingPart, r delta.Ref) bool {
-	if !f.p.KeepsHistory() {
-		return false
-	}
-	gained := r.From >= part.Since
-	return f.wantsEarly(part, r) || gained && (r.Slice.Start < f.turn.Prev || f.p.discards() && f.turn.History.has(int(r.Slice.Window)))
-}
-
-// sessionDue reports whether a session with records in a bucket may close, refire or become final with this plan. A bucket
-// tells only when its sessions could end at the earliest and, unless they go on in another bucket, at the latest.
-func (f *Firing) sessionDue(d *window.Definition, id delta.SliceID, gained bool) bool {
-	b, hold := d.SliceAt(id.Start), f.p.hold(d)
-	first, last := d.FirstEnd(b), d.LatestEnd(b, event.MaxTime)
-	closes := first.Add(hold) <= f.turn.W && last.Add(hold) > f.turn.Prev
-	final := first.Add(d.Lateness) <= f.turn.W // also of an earlier plan: a replay brings back what was final, and it must not count as open
-	return closes || final || gained && first <= f.turn.Prev
-}
-
-func (f *Firing) chooseCompactions() {
-	for pi := range f.parts {
-		part := &f.parts[pi]
-		n := map[delta.SliceID]int{}
-		for _, r := range part.Refs {
-			if r.Slice.Window < delta.FirstReserved && part.compactable(r) {
-				n[r.Slice]++
-			}
-		}
-		for id, count := range n {
-			d := &f.p.Windows[id.Window]
-			if count <= f.p.CompactAfter {
-				continue
-			}
-			if d.Kind == window.KindSession {
-				f.windows[id.Window].sessions = true
-			} else if f.finality(d, id) == stays {
-				part.compact[id] = newTable()
-			}
-		}
-	}
-}
-
-// finality says what a plan does with a slice of an aligned window.
-type finality uint8
-
-const (
-	stays        finality = iota
-	becomesFinal          // with this plan: its records go from open to final in the ledger
-	wasFinal              // since an earlier plan whose purge was lost, or undone by a replay: nothing is counted
-)
-
-func (f *Firing) finality(d *window.Definition, id delta.SliceID) finality {
-	return f.finalityAt(d.LastEnd(d.SliceAt(id.Start)).Add(d.Lateness))
-}
-
-func (f *Firing) finalityAt(end event.Time) finality {
-	switch {
-	case end > f.turn.W:
-		return stays
-	case end > f.turn.Prev:
-		return becomesFinal
-	}
-	return wasFinal
 }
 
 // Needs returns the deltas of partition i that Feed wants, in order of (slice, From, Bucket).
@@ -516,55 +310,6 @@ func (f *Firing) finishPart(i int) PartitionOutcome {
 		if r.Offset >= part.kept && r.Offset < part.Upto {
 			out.Refused = append(out.Refused, r)
 		}
-	}
-	return out
-}
-
-// compactSlices joins the deltas of the slices that have many into one.
-func (f *Firing) compactSlices(i int) {
-	part := &f.parts[i]
-	for id, t := range part.compact {
-		rep := delta.Replace{}
-		joined := delta.Ref{Slice: id, From: part.Upto}
-		for _, r := range part.Refs {
-			if r.Slice == id && part.compactable(r) {
-				rep.Remove = append(rep.Remove, r)
-				joined.From, joined.To, joined.Owned = min(joined.From, r.From), max(joined.To, r.To), joined.Owned+r.Owned
-			}
-		}
-		rep.With = f.encodeTable(joined, t)
-		part.replace = append(part.replace, rep)
-	}
-	slices.SortFunc(part.replace, func(a, b delta.Replace) int {
-		x, y := a.Remove[0].Slice, b.Remove[0].Slice
-		return cmp.Or(cmp.Compare(x.Window, y.Window), cmp.Compare(x.Start, y.Start), cmp.Compare(a.Remove[0].From, b.Remove[0].From))
-	})
-}
-
-// encodeTable writes a table as deltas by hash bucket. The ledger's count goes with the first of them: it is a property of the
-// offset range.
-func (f *Firing) encodeTable(ref delta.Ref, t *table) []delta.Delta {
-	var out []delta.Delta
-	buckets := bucketCount(len(t.keys))
-	for b := range buckets {
-		n := 0
-		for _, key := range t.keys {
-			if inBucket(key, b, buckets) {
-				n++
-			}
-		}
-		if n == 0 {
-			continue
-		}
-		payload := appendHead(nil, false, n)
-		for k, key := range t.keys {
-			if inBucket(key, b, buckets) {
-				payload = f.p.composite.AppendBinary(appendBytes(payload, key), &t.rows[k])
-			}
-		}
-		ref.Bucket = bucketName(b, buckets)
-		out = append(out, delta.Delta{Ref: ref, Payload: payload})
-		ref.Owned = 0
 	}
 	return out
 }
