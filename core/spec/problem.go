@@ -128,7 +128,10 @@ func isWordByte(c byte) bool {
 // nearest returns the candidate that name is most likely a slip of the finger for, or "".
 func nearest(name string, candidates []string) string {
 	best, least := "", max(2, len(name)/3)+1
-	if len(name) <= 3 {
+	switch {
+	case len(name) <= 1:
+		return "" // every other letter is as near
+	case len(name) <= 3:
 		least = 2 // of so short a word little is left
 	}
 	for _, c := range candidates {
