@@ -18,6 +18,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/recompute"
+	"github.com/llm-auto-optimizer/tidemark/tests/rig"
 	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
 
@@ -77,6 +78,16 @@ func setHeader(r *event.Record, key, value string) {
 	}
 }
 
+// startOf returns when the window of a result begins.
+func startOf(t *testing.T, r *event.Record) event.Time {
+	t.Helper()
+	results, err := rig.ParseResults([]kafkaio.PublishedRecord{{Record: *r}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results[0].Window.StartMS
+}
+
 // settled is a world that has gone through something, with everything closed.
 func settled(t *testing.T) *world {
 	t.Helper()
@@ -86,7 +97,8 @@ func settled(t *testing.T) *world {
 		{Name: "wide", Kind: window.KindSliding, Size: 30, Slide: 10, Lateness: 10},
 		{Name: "visits", Kind: window.KindSession, Gap: 6, Lateness: 10},
 	}
-	w := newWorld(t, seed.Rand(t), app, 2, memlog.Options{})
+	// What is forged is chosen among what has gone through the world: with nearly every seed there is something to choose, not with all.
+	w := newWorld(t, rand.New(rand.NewPCG(seed.Or(t, 1), 0)), app, 2, memlog.Options{})
 	w.live(60)
 	w.settle()
 	if err := w.Flush(t.Context()); err != nil {
@@ -249,7 +261,7 @@ func TestWhatTheTopicsNoLongerHaveIsLeftOut(t *testing.T) {
 			}
 			o := w.options()
 			o.Log = forged{w.Log, "results", once(func(r *event.Record) bool {
-				return many(r) && r.Timestamp > w.now-100 && bytes.Contains(r.Value, []byte(`"count":`))
+				return many(r) && startOf(t, r) > w.now-80 // what is left out began well before that
 			}, drop)}
 			if p := w.verify(o); len(p.Differences) != 1 || p.Differences[0].What != recompute.Missing {
 				t.Errorf("%+v", p.Differences)
