@@ -55,7 +55,7 @@ func inputFields() []field {
 			name: "delimiter", kind: kindString, format: formatDelimiter, with: "format: csv, columns: [service, value]", def: ",", example: `";"`,
 			doc: `What is between the fields of a row: "\t" is a tab.`,
 		},
-		{name: "header", kind: kindAny, status: statusRefused, reason: "a row is a record, and none is a header: set columns"},
+		{name: "header", kind: kindAny, status: statusRefused, reason: "a row is a record, and none is a header: remove this, set columns, and leave a header record out by where"},
 	}
 }
 

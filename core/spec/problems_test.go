@@ -404,7 +404,7 @@ func wrongInput() []wrong {
 		at("column with a dot", "input: {format: csv, columns: [usage.tokens, value]}", "input.columns[0]", "usage.tokens", "dots reach nested fields, of JSON alone", "write usage_tokens"),
 		at("column with a space", "input: {format: csv, columns: [total cost, value]}", "input.columns[0]", `"total cost"`, "is not a name of a column", "letters, digits"),
 		at("column of a number", "input: {format: csv, columns: [1, value]}", "input.columns[0]", "1", "must be a string", `"1"`),
-		at("header", "input: {format: csv, header: true, columns: [value]}", "input.header", "", "a row is a record, and none is a header: set columns", ""),
+		at("header", "input: {format: csv, header: true, columns: [value]}", "input.header", "", "a row is a record, and none is a header: remove this, set columns, and leave a header record out by where", ""),
 		at("delimiter of two characters", `input: {format: csv, columns: [value], delimiter: "||"}`, "input.delimiter", `"||"`, "is not a delimiter", "one ASCII character"),
 		at("delimiter of a number", `input: {format: csv, columns: [value], delimiter: "."}`, "input.delimiter", ".", "is not a delimiter", `"\t"`),
 		at("delimiter of nothing", `input: {format: csv, columns: [value], delimiter: ""}`, "input.delimiter", `""`, "is not a delimiter", `";"`),

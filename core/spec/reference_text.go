@@ -19,7 +19,7 @@ func notation() []string {
 			"milliseconds, and so is every duration; at most 100 years.",
 		"**integer**, **number**, **true or false**: without quotes. **word**: one of those that the key lists.",
 		"**event time** of a record: a number since 1970 in `timestamp.unit`, or an RFC 3339 string: `2025-01-01T12:34:56.789Z`.",
-		"**field of a row, text** (`input.format: csv`, `text`): is what its text says, in quotes or without. Written as a JSON number (`12.5`, `-3e4`) it " +
+		"**field of a row, text** (`input.format: csv`, `text`): is what its text says: of a row in quotes or without, of a text as it stands. Written as a JSON number (`12.5`, `-3e4`) it " +
 			"is a number; `true` and `false` are booleans; all else is a string, such as `007`, `+1`, `1,5`, `0x10`, and `NaN`, which is no finite value. " +
 			"A field of nothing is null, one of `\"\"` an empty string. White space is part of a field; around a text it is left out. A row is one " +
 			"record: with or without a line end, with as many fields as columns, UTF-8, quotes as in RFC 4180. Keys have the text as it is written.",

@@ -52,7 +52,8 @@ func (f *stateFlags) open(ctx context.Context, e *env, hasToBe bool) (*state, er
 		}
 		return s, nil
 	case app.State.Backend != spec.BackendBolt:
-		return nil, usage("--redis URL is needed: the spec keeps its state in %s, not in a bolt directory", app.State.Backend)
+		return nil, usage("--redis URL is needed, of the store that a run with --brokers or the deployed functions use: the spec keeps its state in %s. "+
+			"A run without --brokers leaves nothing behind; while it runs, its console has it", app.State.Backend)
 	}
 	dir := cmp.Or(f.StateDir, app.State.Path)
 	if _, err := os.Stat(dir); hasToBe && errors.Is(err, fs.ErrNotExist) {

@@ -110,6 +110,8 @@ func parse(data []byte, defaultTopic string) (Line, error) {
 		switch {
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			err = errors.New("the JSON object is not complete: one line is one record")
+		case !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")):
+			err = errors.New(`not a JSON object; a line is {"key":...,"timestamp":MS,"value":{the event}}, of which only value is needed; a row or a number goes there as text: {"value":"12.5"}`)
 		case strings.Contains(err.Error(), "unknown field"):
 			err = fmt.Errorf(`%w; a line is {"key":...,"timestamp":MS,"value":{the event}}, of which only value is needed`, err)
 		}

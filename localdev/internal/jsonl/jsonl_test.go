@@ -72,7 +72,7 @@ func TestWrongLinesAreNamed(t *testing.T) {
 		`{"topik":"a"}`:                                            `unknown field "topik"`,
 		`{"topic":"a"} {"topic":"b"}`:                              "something follows the object",
 		`{"value":1}`:                                              "topic is missing",
-		`[1]`:                                                      "cannot unmarshal array",
+		`[1]`:                                                      "not a JSON object; a line is",
 		`{"topic":"a","partition":-1}`:                             "partition must be from 0 to 10000, got -1",
 		`{"topic":"a","partition":10001}`:                          "partition must be from 0 to 10000, got 10001",
 		`{"topic":"a","offset":-2}`:                                "offset must not be negative, got -2",
