@@ -82,14 +82,28 @@ func (a *audit) check(app *App) {
 	a.topics(app)
 }
 
+// missing reports what a pipeline neither has nor inherits: where it would be inherited from, or with the pipeline where those are
+// written, whatever else is wrong with that.
+func (a *audit) missing(at, key, what, inherited, own string) {
+	v, from := a.written[at], a.written[at+key]
+	switch {
+	case v == nil || v.node == nil:
+		a.report(at+key, "is required: "+what, "", inherited)
+	case from == nil || !from.bad:
+		a.problems = append(a.problems, &Problem{
+			File: a.file, Line: v.line, Column: v.column, Path: v.path, Message: "has no " + key[1:] + ", which is required: " + what, Hint: own,
+		})
+	}
+}
+
 func pipelinePath(i int) string { return "pipelines[" + strconv.Itoa(i) + "]" }
 
 func (a *audit) pipeline(p *Pipeline, at string) {
 	if len(p.Topics) == 0 {
-		a.report(at+".topics", "is required: the source topics", "", "topics: [TOPIC], for example "+`["performance-metrics"]`)
+		a.missing(at, ".topics", "the source topics", "topics: [TOPIC], for example "+`["performance-metrics"]`, "topics: [TOPIC], or kafka.consumer.topics for all pipelines")
 	}
 	if p.SinkTopic == "" {
-		a.report(at+".sink", "is required: the topic of results", "", "for example aggregated-metrics")
+		a.missing(at, ".sink", "the topic of results", "for example aggregated-metrics", "sink: {topic: TOPIC}, or kafka.producer.result_topic for all pipelines")
 	}
 	if p.Timestamp.Field == "" && !p.Timestamp.Record {
 		a.report(at+".timestamp", "names neither a field nor the record's own time", "", "{field: timestamp, unit: ms} or {record: true}")

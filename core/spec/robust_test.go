@@ -39,7 +39,7 @@ pipelines:
 	}
 	want := []string{
 		"f.yaml:1 app", "f.yaml:2 procesor", "f.yaml:4 processor.parallelism", "f.yaml:8 processor.kafka.producer.acks",
-		"f.yaml:8 processor.kafka.consumer.topics", "f.yaml:8 processor.kafka.producer.result_topic",
+		"f.yaml:10 pipelines[0]", "f.yaml:10 pipelines[0]",
 		"f.yaml:11 pipelines[0].where", "f.yaml:12 pipelines[0].windows[0].gap", "f.yaml:12 pipelines[0].windows[1].size", "f.yaml:13 pipelines[0].aggregates.value[0]",
 	}
 	slices.Sort(got)
