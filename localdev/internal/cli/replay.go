@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
+	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/job"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/jsonl"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/replay"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/boltstore"
@@ -87,20 +90,52 @@ func (c *replayCmd) Run(ctx context.Context, e *env) (err error) {
 	if errors.Is(err, jsonl.ErrLine) || errors.Is(err, replay.ErrInput) {
 		return err // nothing came of it
 	}
-	return errors.Join(err, c.report(e, sum))
+	return errors.Join(err, c.report(e, app, &sum))
 }
 
-func (c *replayCmd) report(e *env, sum replay.Summary) error {
+func (c *replayCmd) report(e *env, app *spec.App, sum *replay.Summary) error {
 	if e.json {
+		type facts struct {
+			replay.Pipeline
+			Watermark string `json:"watermark"`
+		}
+		var pipelines []facts
+		for _, p := range sum.Pipelines {
+			pipelines = append(pipelines, facts{p, p.Watermark.String()})
+		}
 		return json.NewEncoder(e.Err).Encode(struct {
 			Type string `json:"type"`
 			replay.Summary
-			Watermark string `json:"watermark"`
-		}{"summary", sum, sum.Watermark.String()})
+			Watermark string  `json:"watermark"`
+			Pipelines []facts `json:"pipelines"`
+		}{"summary", *sum, sum.Watermark.String(), pipelines})
 	}
-	_, err := fmt.Fprintf(e.Err, "%d records in %d batches: %d results, %d late, %d dead letters, %d plans; watermark %s\n",
-		sum.Records, sum.Batches, sum.Results, sum.Late, sum.DeadLetters, sum.Plans, sum.Watermark)
+	where, marks := wheres(app), []string(nil)
+	for _, p := range sum.Pipelines {
+		marks = append(marks, p.Name+" "+p.Watermark.String())
+		if text := progress.AllFiltered(p.Name, where[p.Name], p.In, p.Filtered); text != "" {
+			if _, err := fmt.Fprintln(e.Err, text); err != nil {
+				return err
+			}
+		}
+	}
+	if len(marks) == 1 {
+		marks[0] = sum.Watermark.String()
+	}
+	_, err := fmt.Fprintf(e.Err, "%d records in %d batches: %d results, %d late, %d dead letters%s, %d plans; watermark %s\n",
+		sum.Records, sum.Batches, sum.Results, sum.Late, sum.DeadLetters, progress.Filtered(sum.Filtered), sum.Plans, strings.Join(marks, ", "))
 	return err
+}
+
+// wheres are the expressions of pipelines that hold records back, by pipeline.
+func wheres(app *spec.App) map[string]string {
+	out := map[string]string{}
+	for i := range app.Pipelines {
+		if p := &app.Pipelines[i]; p.Where != "" {
+			out[p.Name] = p.Where
+		}
+	}
+	return out
 }
 
 // input opens what --input names.

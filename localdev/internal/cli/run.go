@@ -2,8 +2,11 @@ package cli
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -87,7 +90,7 @@ func (c *runCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	width := func() int { return progress.Width(e.Err) }
-	terminal := progress.New(progress.Options{Out: e.Out, Err: e.Err, JSON: e.json, Width: width, Brief: progress.Width(e.Out) > 0, Now: time.Now})
+	terminal := progress.New(progress.Options{Out: e.Out, Err: e.Err, JSON: e.json, Width: width, Brief: progress.Width(e.Out) > 0, Now: time.Now, Where: wheres(app)})
 	e.setLogs(terminal)
 	o := job.Options{
 		App: app, Brokers: c.Brokers, Redis: c.Redis, StateDir: c.StateDir, CreateTopics: c.CreateTopics, TakeOver: c.TakeOver, Partitions: c.Partitions,
@@ -233,5 +236,9 @@ func (c *runCmd) announce(app *spec.App, o *job.Options) {
 		say("records: %g a second, made up", f.Rate)
 	case f.Sample:
 		say("records: %d, made up", f.Count)
+	}
+	if f.Sample && len(wheres(app)) > 0 {
+		names := slices.Sorted(maps.Keys(wheres(app)))
+		say("where of %s: sample records are made without regard to it, so that it may filter them all; --input FILE writes your own", strings.Join(names, ", "))
 	}
 }

@@ -28,6 +28,7 @@ type Snapshot struct {
 	Results       int64             `json:"results"`
 	Late          int64             `json:"late"`
 	DeadLetters   int64             `json:"dead_letters"`
+	Filtered      int64             `json:"filtered"` // of the pipelines
 	Pipelines     []Pipeline        `json:"pipelines"`
 	Partitions    []Partition       `json:"partitions"`
 	LastResults   []json.RawMessage `json:"last_results"` // values of result records, newest first
@@ -43,6 +44,8 @@ type Pipeline struct {
 	Plan        int64  `json:"plan"`
 	Open        int    `json:"open_windows"`
 	Lag         int64  `json:"lag"`
+	In          int64  `json:"in,omitempty"`       // records folded in this run, if the pipeline has a where
+	Filtered    int64  `json:"filtered,omitempty"` // of In, those that where holds back
 	Error       string `json:"error,omitempty"`
 }
 
@@ -147,6 +150,7 @@ func (b *Board) Reports(reports []fire.Report) {
 		}
 		*p = Pipeline{
 			Name: r.Pipeline, Watermark: r.Watermark.String(), Reason: string(r.Decision.Holder.Reason), Plan: r.Plan, Open: r.Open, Lag: r.Lag,
+			In: p.In, Filtered: p.Filtered,
 		}
 		if p.Reason != "" { // a look that ended early has decided nothing
 			p.HeldBy = r.Decision.Holder.String()
@@ -157,6 +161,16 @@ func (b *Board) Reports(reports []fire.Report) {
 		}
 	}
 	b.touch(SectionExplain)
+}
+
+// Filtered takes how many records a pipeline has folded in this run, and how many of them its where holds back. It never goes back.
+func (b *Board) Filtered(pipeline string, in, filtered int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.pipeline(pipeline); p != nil && in >= p.In && filtered >= p.Filtered {
+		b.s.Filtered += filtered - p.Filtered
+		p.In, p.Filtered = in, filtered
+	}
 }
 
 // pipeline returns the pipeline with a name, nil if there is none. The lock is held.

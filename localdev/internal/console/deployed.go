@@ -12,7 +12,9 @@ func (b *Board) Looked(x *ops.PipelineExplained) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if p := b.pipeline(x.Pipeline); p != nil {
+		in, filtered := p.In, p.Filtered
 		*p = pipelineOf(x)
+		p.In, p.Filtered = in, filtered
 		p.Error = strings.Join(x.Halts, "; ")
 	}
 }

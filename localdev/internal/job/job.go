@@ -70,6 +70,7 @@ type run struct {
 	shows   sync.WaitGroup
 	unshow  context.CancelFunc
 	closed  []progress.Closed
+	before  map[string]pipeline.Counts // what became of records before the run, as counted says; nil: not known
 	started time.Time
 }
 
@@ -138,6 +139,9 @@ func (r *run) start(ctx context.Context) (err error) {
 	r.schedule.handler = &observed{invoker: r.fire, board: r.board, name: "fire"}
 	if r.tail, err = newTail(ctx, r.kafka, r.App, r.show); err != nil {
 		return err
+	}
+	if r.before, err = r.counted(ctx); err != nil {
+		r.Logger.Debug("what where has filtered is not counted", "error", err)
 	}
 	r.started = time.Now()
 	// The parts end when they are told to, in their order, not when ctx does: each finishes what it has in hand.
@@ -243,6 +247,7 @@ func (r *run) progress(ctx context.Context) {
 		if r.deployed != nil {
 			r.deployed.look(ctx)
 		}
+		r.filtered(ctx)
 		if parts, err := r.positions(ctx); err == nil {
 			r.board.Partitions(parts)
 		} else if ctx.Err() == nil {
@@ -256,6 +261,21 @@ func (r *run) progress(ctx context.Context) {
 			}
 			return
 		}
+	}
+}
+
+// filtered counts what where has held back in this run.
+func (r *run) filtered(ctx context.Context) {
+	if r.before == nil {
+		return
+	}
+	now, err := r.counted(ctx)
+	if err != nil && ctx.Err() == nil {
+		r.Logger.Debug("what where has filtered is not known", "error", err)
+	}
+	for name, c := range now {
+		before := r.before[name]
+		r.board.Filtered(name, c.In-before.In, c.Filtered-before.Filtered)
 	}
 }
 
@@ -387,6 +407,7 @@ func (r *run) end(ctx context.Context) {
 	if r.deployed != nil {
 		r.deployed.look(ctx)
 	}
+	r.filtered(ctx)
 	if parts, err := r.positions(ctx); err == nil {
 		r.board.Partitions(parts)
 	}

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/console"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/tally"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
 
@@ -91,6 +93,22 @@ func (w *world) ends(ctx context.Context) (map[event.TopicPartition]int64, error
 	out := make(map[event.TopicPartition]int64, len(offsets))
 	for tp, o := range offsets {
 		out[tp] = o.End
+	}
+	return out, nil
+}
+
+// counted returns what became of the records of pipelines that have a where, since the beginning of the pipeline.
+func (w *world) counted(ctx context.Context) (map[string]pipeline.Counts, error) {
+	out := map[string]pipeline.Counts{}
+	for _, p := range w.pipes {
+		if p.Where == "" {
+			continue
+		}
+		c, err := tally.Of(ctx, w.kafka, w.store, p)
+		if err != nil {
+			return nil, err
+		}
+		out[p.Name] = c
 	}
 	return out, nil
 }

@@ -32,9 +32,35 @@ func statusLine(s console.Snapshot) string {
 			}
 		}
 	}
-	fmt.Fprintf(&b, "  lag %d  open %d  plans %d  results %d  late %d  dead %d", s.Lag, s.Open, s.Plans, s.Results, s.Late, s.DeadLetters)
+	fmt.Fprintf(&b, "  lag %d  open %d  plans %d  results %d", s.Lag, s.Open, s.Plans, s.Results)
+	if s.Filtered > 0 {
+		fmt.Fprintf(&b, "  filtered %d", s.Filtered)
+	}
+	fmt.Fprintf(&b, "  late %d  dead %d", s.Late, s.DeadLetters)
 	return b.String()
 }
+
+// Filtered is what a summary says after its dead letters of records that where holds back; nothing where there are none.
+func Filtered(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d filtered", n)
+}
+
+// AllFiltered says that nothing can come of a pipeline because where holds back every record; nothing where that is not so.
+func AllFiltered(name, where string, in, filtered int64) string {
+	switch {
+	case filtered == 0 || filtered < in:
+		return ""
+	case in == 1:
+		return fmt.Sprintf("%s: the one record was filtered by where: %s", name, OneLine(where))
+	}
+	return fmt.Sprintf("%s: all %d records were filtered by where: %s", name, in, OneLine(where))
+}
+
+// OneLine is an expression as a line shows it, however it is laid out in the spec.
+func OneLine(expression string) string { return strings.Join(strings.Fields(expression), " ") }
 
 // HeldBy says of a ledger's held_by behind what the partition is: behind the furthest one, not behind the time of day.
 func HeldBy(text string) string {

@@ -32,6 +32,7 @@ type Options struct {
 	// Width returns the columns of the terminal behind Err, or 0 if it is none.
 	Width func() int
 	Now   func() time.Time
+	Where map[string]string // of pipelines, by name
 }
 
 // Terminal shows one run. It is safe for concurrent use.
@@ -167,9 +168,12 @@ func (t *Terminal) Summary(s console.Snapshot, closed []Closed) error {
 	var marks []string
 	for _, p := range s.Pipelines {
 		marks = append(marks, p.Name+" "+p.Watermark)
+		if text := AllFiltered(p.Name, t.Where[p.Name], p.In, p.Filtered); text != "" {
+			t.print([]byte(text + "\n"))
+		}
 	}
-	t.print(fmt.Appendf(nil, "%d records in, %d results, %d late, %d dead letters, %d plans; watermark %s; %s\n",
-		s.Records, s.Results, s.Late, s.DeadLetters, s.Plans, strings.Join(marks, ", "), seconds(s.UptimeSeconds)))
+	t.print(fmt.Appendf(nil, "%d records in, %d results, %d late, %d dead letters%s, %d plans; watermark %s; %s\n",
+		s.Records, s.Results, s.Late, s.DeadLetters, Filtered(s.Filtered), s.Plans, strings.Join(marks, ", "), seconds(s.UptimeSeconds)))
 	return t.err
 }
 

@@ -167,6 +167,26 @@ func TestReasonsOfDeadLettersAreTold(t *testing.T) {
 	}
 }
 
+func TestWhatWhereHoldsBackIsTold(t *testing.T) {
+	s := newScreen(400, false)
+	s.Where = map[string]string{"a": "state ==\n  \"on\""}
+	x := snapshot()
+	x.Filtered = 40
+	x.Pipelines[0].In, x.Pipelines[0].Filtered = 35, 35
+	x.Pipelines[1].In, x.Pipelines[1].Filtered = 65, 5
+	s.Tick(x)
+	if !strings.HasSuffix(s.err.String(), "results 8  filtered 40  late 1  dead 0") {
+		t.Errorf("status line %q", s.err.String())
+	}
+	if err := s.Summary(x, nil); err != nil {
+		t.Fatal(err)
+	}
+	const want = "a: all 35 records were filtered by where: state == \"on\"\n100 records in, 8 results, 1 late, 0 dead letters, 40 filtered, 3 plans; "
+	if !strings.HasPrefix(s.out.String(), want) {
+		t.Errorf("got  %swant %s", s.out.String(), want)
+	}
+}
+
 func TestBehindIsBehindTheFurthest(t *testing.T) {
 	s := newScreen(400, false)
 	x := snapshot()

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
+	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
@@ -25,6 +26,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/jsonl"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/tally"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
@@ -47,7 +49,17 @@ type Summary struct {
 	Results     int64      `json:"results"`
 	Late        int64      `json:"late"`
 	DeadLetters int64      `json:"dead_letters"`
+	Filtered    int64      `json:"filtered"` // records that where held back, of all pipelines
+	Pipelines   []Pipeline `json:"pipelines"`
 	Watermark   event.Time `json:"-"` // the lowest of the pipelines
+}
+
+// Pipeline is what a run came to in one pipeline.
+type Pipeline struct {
+	Name      string     `json:"name"`
+	Watermark event.Time `json:"-"`
+	In        int64      `json:"in"`       // records that were folded
+	Filtered  int64      `json:"filtered"` // of them, those that where held back
 }
 
 // ErrNotApplied is returned when ingest answered records as failed, as it does under the policy `fail`. The rest of the file
@@ -66,6 +78,7 @@ func (e inputError) Unwrap() []error { return []error{e.error, ErrInput} }
 type run struct {
 	Options
 	log     *memlog.Log
+	pipes   []*pipeline.Pipeline
 	ingest  *ingest.Handler
 	fire    *fire.Handler
 	out     *bufio.Writer
@@ -98,11 +111,16 @@ func Run(ctx context.Context, in io.Reader, name string, out io.Writer, o Option
 		holes: map[event.TopicPartition][]hole{}, failed: map[string]int64{},
 		sum: Summary{Watermark: event.MinTime},
 	}
+	for i := range o.App.Pipelines {
+		r.sum.Pipelines = append(r.sum.Pipelines, Pipeline{Name: o.App.Pipelines[i].Name, Watermark: event.MinTime})
+	}
 	if err := r.open(lines); err != nil {
 		return r.sum, err
 	}
 	defer r.fire.Close()
-	err = r.all(ctx, lines)
+	if err = r.all(ctx, lines); err == nil {
+		err = r.countAll(ctx)
+	}
 	return r.sum, errors.Join(err, r.notApplied(), r.out.Flush())
 }
 
@@ -181,6 +199,7 @@ func (r *run) open(lines []jsonl.Line) error {
 	for _, p := range pipes {
 		p.Watermark.EmitInterval = 0 // every batch ends in a plan, whatever the clock says
 	}
+	r.pipes = pipes
 	r.ingest = ingest.New(ingest.Deps{App: r.App, Pipelines: pipes, Store: r.Store, Log: r.log, Clock: r.now, Logger: r.Logger})
 	r.fire = fire.New(fire.Deps{
 		App: r.App, Pipelines: pipes, Store: r.Store, Log: r.log, Publisher: &recorder{Log: r.log, run: r}, Clock: r.now, Logger: r.Logger, NewToken: r.token,
@@ -321,8 +340,31 @@ func (r *run) plan(ctx context.Context, flush bool) error {
 			r.sum.Plans++
 		}
 		lowest = min(lowest, rep.Watermark)
+		r.sum.at(&rep)
 	}
 	r.sum.Watermark = lowest
+	return nil
+}
+
+// at takes where a pipeline is.
+func (s *Summary) at(rep *fire.Report) {
+	for i := range s.Pipelines {
+		if s.Pipelines[i].Name == rep.Pipeline {
+			s.Pipelines[i].Watermark = rep.Watermark
+		}
+	}
+}
+
+// countAll says what became of the records, of those too for which there is no plan.
+func (r *run) countAll(ctx context.Context) error {
+	for i, p := range r.pipes {
+		c, err := tally.Of(ctx, r.log, r.Store, p)
+		if err != nil {
+			return err
+		}
+		r.sum.Pipelines[i].In, r.sum.Pipelines[i].Filtered = c.In, c.Filtered
+		r.sum.Filtered += c.Filtered
+	}
 	return nil
 }
 
