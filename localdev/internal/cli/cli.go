@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
@@ -99,7 +102,11 @@ func Main(ctx context.Context, args []string, s Streams) (code int) {
 	e := &env{Streams: s, json: c.JSON, level: c.LogLevel}
 	e.setLogs(s.Err)
 	k.BindTo(ctx, (*context.Context)(nil))
-	return s.fail(k.Run(e))
+	err = k.Run(e)
+	if k.Command() != "run" && unread(err) { // a run that ends because of it says so: it would have gone on
+		return ExitFailed
+	}
+	return s.fail(err)
 }
 
 // parsed returns the command that a command line named before it went wrong, and a blank; nothing if it named none.
@@ -146,6 +153,19 @@ func (s Streams) fail(err error) int {
 	}
 	_, _ = fmt.Fprintln(s.Err, "tidemark:", text) // where it cannot be said, the code says it
 	return code
+}
+
+// unread reports whether nothing is wrong but that whoever read stdout has gone, as head does: that needs no words.
+func unread(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // each error of a tree is looked at by itself
+	case *fs.PathError:
+		return e.Path == os.Stdout.Name() && errors.Is(e.Err, syscall.EPIPE)
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(e.Unwrap(), func(part error) bool { return !unread(part) })
+	case interface{ Unwrap() error }:
+		return unread(e.Unwrap())
+	}
+	return false
 }
 
 //go:embed default.yaml

@@ -1,7 +1,10 @@
 package cli_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -157,6 +160,76 @@ func TestPrintedSpecsAreValid(t *testing.T) {
 }
 
 // The output of a run may be the input of another, but for its topic: the same shape.
+// whereSpec has two pipelines; where holds back every sample record of the first.
+const whereSpec = `
+app: wheres
+processor: {state: {backend: memory}, windows: {tumbling: {size: 1s}}}
+kafka: {consumer: {topics: [in]}}
+pipelines:
+  - {name: a, where: 'state == "on"', map: {kilowatt: watt / 1000}, timestamp: {field: at, unit: s}, values: {kw: kilowatt}, sink: {topic: out-a}}
+  - {name: b, input: text, sink: {topic: out-b}}
+`
+
+func TestValidateSaysWhatIsReadOfARecord(t *testing.T) {
+	a := ok(t, "validate", "--config", write(t, "spec.yaml", whereSpec))
+	for _, want := range []string{
+		"  timestamp        at, a number in s or RFC 3339\n  where            state == \"on\"\n  map              kilowatt = watt / 1000\n",
+		"  value            kw from kilowatt\n", "  timestamp        the record's own\n",
+	} {
+		if !strings.Contains(a.out, want) {
+			t.Errorf("no %q in\n%s", want, a.out)
+		}
+	}
+	if n := strings.Count(a.out, "  value  "); n != 1 {
+		t.Errorf("%d values are described, want 1: the other has the name of its field\n%s", n, a.out)
+	}
+}
+
+func TestWhoeverHasGoneIsToldNothing(t *testing.T) {
+	config := write(t, "spec.yaml", whereSpec)
+	for _, args := range [][]string{{"validate", "--config", config}, {"validate", "--reference"}, {"generate", "--config", config, "--count", "1000"}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Close()
+		var errs bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), binary, args...)
+		cmd.Stdout, cmd.Stderr = w, &errs
+		err = cmd.Run()
+		_ = w.Close()
+		if errs.Len() > 0 || err == nil || cmd.ProcessState.ExitCode() != cli.ExitFailed {
+			t.Errorf("tidemark %s into a closed pipe: %v\n%s", strings.Join(args, " "), err, errs.Bytes())
+		}
+	}
+}
+
+func TestASummarySaysWhatWhereHeldBack(t *testing.T) {
+	config := write(t, "spec.yaml", whereSpec)
+	input := write(t, "in.jsonl", `{"timestamp":1000,"value":{"at":1,"state":"off","watt":5}}`+"\n"+`{"timestamp":2000,"value":{"at":2,"state":"off","watt":5}}`+"\n")
+	const all = "a: all 2 records were filtered by where: state == \"on\"\n"
+	a := ok(t, "replay", "--config", config, "--input", input)
+	if !strings.HasPrefix(a.err, all+"2 records in 1 batches: 0 results, 0 late, 2 dead letters, 2 filtered, ") || !strings.Contains(a.err, "; watermark a 1969-12-31T23:59:32Z, b -inf\n") {
+		t.Errorf("replay: %s", a)
+	}
+	sum := objects(t, ok(t, "replay", "--config", config, "--input", input, "--json").err)[0]
+	if p, _ := sum["pipelines"].([]any); sum["filtered"] != 2.0 || len(p) != 2 {
+		t.Errorf("replay --json: %v", sum)
+	}
+	a = ok(t, "run", "--config", config, "--input", input, "--until-idle", "--listen", "off")
+	if !strings.Contains(a.out, all) || !strings.Contains(a.out, "2 dead letters, 2 filtered, ") || strings.Contains(a.err, "sample records") {
+		t.Errorf("run: %s", a)
+	}
+	lines := objects(t, ok(t, "run", "--config", config, "--input", input, "--until-idle", "--listen", "off", "--json").out)
+	if got := lines[len(lines)-1]; got["filtered"] != 2.0 {
+		t.Errorf("run --json: %v", got)
+	}
+	a = ok(t, "run", "--config", config, "--count", "10", "--until-idle", "--listen", "off")
+	if !strings.Contains(a.err, "where of a: sample records are made without regard to it") {
+		t.Errorf("run: %s", a)
+	}
+}
+
 func TestOutputOfReplayIsInput(t *testing.T) {
 	config := write(t, "spec.yaml", smallSpec)
 	again := write(t, "again.yaml", strings.NewReplacer("[in]", "[out]", "sink: {topic: out}", "sink: {topic: second}", "{v: v}", "{v: results.count}", "    values", "    timestamp: {field: window.end_ms, unit: ms}\n    values").Replace(smallSpec))

@@ -17,6 +17,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/window"
 	"github.com/llm-auto-optimizer/tidemark/functions/preflight"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
+	"github.com/llm-auto-optimizer/tidemark/localdev/internal/progress"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/template"
 )
 
@@ -84,7 +85,11 @@ type pipelineFacts struct {
 	Group           string   `json:"group"`
 	Topics          []string `json:"topics"`
 	Input           string   `json:"input,omitempty"` // where it is not JSON: how record values are written
+	Timestamp       string   `json:"timestamp"`
+	Where           string   `json:"where,omitempty"`
+	Map             []string `json:"map,omitempty"` // derived fields, in their order: NAME = EXPRESSION
 	Key             string   `json:"key"`
+	Values          []string `json:"values,omitempty"` // those whose field has another name: NAME from FIELD
 	Windows         []string `json:"windows"`
 	Aggregates      []string `json:"aggregates"`
 	Percentiles     string   `json:"percentiles,omitempty"` // where it is not the t-digest: what estimates those of many values
@@ -177,9 +182,18 @@ func (r *report) describe(app *spec.App) {
 	for i := range app.Pipelines {
 		p := &app.Pipelines[i]
 		f := pipelineFacts{
-			Name: p.Name, Fingerprint: p.Fingerprint(), Group: p.Group(), Topics: p.Topics, Input: describeInput(p.Input), Key: describeKey(p.Key),
+			Name: p.Name, Fingerprint: p.Fingerprint(), Group: p.Group(), Topics: p.Topics, Input: describeInput(p.Input),
+			Timestamp: describeTimestamp(p.Timestamp), Where: progress.OneLine(p.Where), Key: describeKey(p.Key),
 			GoesOut: describePanes(p.Trigger, p.Accumulation), Watermark: describeWatermark(p.Watermark),
 			ResultTopic: p.SinkTopic, LateTopic: p.LateTopic, DeadLetterTopic: p.DeadLetterTopic,
+		}
+		for _, d := range p.Map {
+			f.Map = append(f.Map, d.Name+" = "+progress.OneLine(d.Expression))
+		}
+		for _, v := range p.Values {
+			if v.Path != v.Name {
+				f.Values = append(f.Values, v.Name+" from "+v.Path)
+			}
 		}
 		for _, d := range p.Windows {
 			f.Windows = append(f.Windows, describeWindow(d))
@@ -212,6 +226,17 @@ func describeInput(f event.Format) string {
 	case event.FormatText, event.FormatJSONRegistry:
 	}
 	return f.Kind.String()
+}
+
+func describeTimestamp(t spec.Timestamp) string {
+	if t.Field == "" {
+		return "the record's own"
+	}
+	text := fmt.Sprintf("%s, a number in %s or RFC 3339", t.Field, t.Unit)
+	if t.Record {
+		text += "; where it is absent, the record's own"
+	}
+	return text
 }
 
 func describeKey(k spec.Key) string {
@@ -301,7 +326,17 @@ func (r *report) print(w io.Writer) error {
 		if p.Input != "" {
 			line("  input", p.Input)
 		}
+		line("  timestamp", p.Timestamp)
+		if p.Where != "" {
+			line("  where", p.Where)
+		}
+		for _, d := range p.Map {
+			line("  map", d)
+		}
 		line("  key", p.Key)
+		for _, v := range p.Values {
+			line("  value", v)
+		}
 		for _, d := range p.Windows {
 			line("  window", d)
 		}
