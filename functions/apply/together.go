@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -32,13 +33,18 @@ func (g *Together) Apply(ctx context.Context, part kafkaio.Partition, records []
 	if len(records) == 0 {
 		return out
 	}
-	done := g.inOnePass(ctx, part, records, w)
+	done, failed := g.inOnePass(ctx, part, records, w)
 	for i, a := range g.appliers {
-		if rest := records[done[i]:]; len(rest) > 0 {
+		rest := records[done[i]:]
+		switch {
+		case len(rest) == 0:
+			out[i].To = records[len(records)-1].Offset + 1
+		case failed[i] != nil && ctx.Err() != nil:
+			// What is wrong is not that the time was up.
+			out[i] = Applied{To: -1, Err: fmt.Errorf("apply %s/%d: %w", part.Topic, part.Partition, failed[i])}
+		default:
 			out[i].To, out[i].Err = a.Apply(ctx, part, rest, w)
-			continue
 		}
-		out[i].To = records[len(records)-1].Offset + 1
 	}
 	return out
 }
@@ -53,11 +59,11 @@ type Applied struct {
 // learned of it, and those that the first round left behind may share with each other.
 const rounds = 3
 
-// inOnePass returns how many of the records are done with for each pipeline.
-func (g *Together) inOnePass(ctx context.Context, part kafkaio.Partition, records []event.Record, w *Work) []int {
-	done := make([]int, len(g.appliers))
+// inOnePass returns for each pipeline how many of the records are done with, and what the store failed with, if it did.
+func (g *Together) inOnePass(ctx context.Context, part kafkaio.Partition, records []event.Record, w *Work) (done []int, failed []error) {
+	done, failed = make([]int, len(g.appliers)), make([]error, len(g.appliers))
 	if len(g.appliers) < 2 {
-		return done
+		return done, failed
 	}
 	slots, unlock := g.lock(part)
 	defer unlock()
@@ -76,7 +82,7 @@ func (g *Together) inOnePass(ctx context.Context, part kafkaio.Partition, record
 			}
 		}
 		for p.at < len(records) && p.taking > 0 {
-			n := g.chunk(ctx, p, slots, records[p.at:], w)
+			n := g.chunk(ctx, p, slots, records[p.at:], w, failed)
 			p.at += n
 			for i := range slots {
 				if p.takes[i] {
@@ -85,7 +91,7 @@ func (g *Together) inOnePass(ctx context.Context, part kafkaio.Partition, record
 			}
 		}
 	}
-	return done
+	return done, failed
 }
 
 // lock returns the slots of a partition, which nobody else has until they are unlocked. They are locked in the order of the pipelines;
@@ -104,7 +110,7 @@ func (g *Together) lock(part kafkaio.Partition) (slots []*slot, unlock func()) {
 }
 
 // chunk folds and commits the first of the records, as many as are folded at once, and returns how many those are.
-func (g *Together) chunk(ctx context.Context, p *pass, slots []*slot, records []event.Record, w *Work) int {
+func (g *Together) chunk(ctx context.Context, p *pass, slots []*slot, records []event.Record, w *Work, failed []error) int {
 	n := min(len(records), g.appliers[0].Buffer)
 	to := records[len(records)-1].Offset + 1
 	if n < len(records) {
@@ -116,7 +122,7 @@ func (g *Together) chunk(ctx context.Context, p *pass, slots []*slot, records []
 		}
 	}
 	p.fold(slots, records[:n], to)
-	p.commit(ctx, g.appliers, slots, n, w)
+	p.commit(ctx, g.appliers, slots, n, w, failed)
 	return n
 }
 
@@ -197,7 +203,7 @@ func (p *pass) drop(i int) {
 }
 
 // commit commits what was folded of n records. Those whose commit does not succeed take part no longer.
-func (p *pass) commit(ctx context.Context, appliers []*Applier, slots []*slot, n int, w *Work) {
+func (p *pass) commit(ctx context.Context, appliers []*Applier, slots []*slot, n int, w *Work, failed []error) {
 	p.commits, p.whose = p.commits[:0], p.whose[:0]
 	for i, f := range p.folded {
 		if p.takes[i] {
@@ -215,7 +221,7 @@ func (p *pass) commit(ctx context.Context, appliers []*Applier, slots []*slot, n
 	for k, i := range p.whose {
 		if err := slots[i].committed(p.folded[i], answers[k].Meta, answers[k].Err); err != nil {
 			if !errors.Is(err, errAgain) {
-				slots[i].known = false // the outcome is unknown
+				slots[i].known, failed[i] = false, err // the outcome is unknown
 			}
 			p.drop(i)
 			continue

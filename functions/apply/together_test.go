@@ -1,10 +1,14 @@
 package apply
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
@@ -106,6 +110,42 @@ func TestWorkTogetherIsCountedForEachPipeline(t *testing.T) {
 		}
 		if w.Folded != c.folded || w.Duplicates != c.duplicates || w.Repaired != 0 || len(w.Commit) != c.commits || len(w.Fold) != c.commits {
 			t.Errorf("%s: %d folded, %d duplicates, %d repaired, %d commits, want %d, %d, 0, %d", c.name, w.Folded, w.Duplicates, w.Repaired, len(w.Commit), c.folded, c.duplicates, c.commits)
+		}
+	}
+}
+
+// unreachable is a store that does not answer a commit before the caller's time is up.
+type unreachable struct{ *memstore.Store }
+
+func (u unreachable) Commit(ctx context.Context, _ statestore.Slot, _ statestore.Commit) (statestore.Meta, error) {
+	<-ctx.Done()
+	return statestore.Meta{}, fmt.Errorf("no answer: %w: %w", statestore.ErrUnreachable, ctx.Err())
+}
+
+// The time that a store takes which does not answer is gone; why it is gone must not be.
+func TestWhatTheStoreFailedWithIsTold(t *testing.T) {
+	store := memstore.New()
+	appliers := alike(t, store, "a", "b")
+	part := kafkaio.Partition{TopicPartition: event.TopicPartition{Topic: "in", Partition: 3}}
+	begin(t, appliers, part)
+	together := NewTogether(appliers)
+	var w Work
+	for _, got := range together.Apply(t.Context(), part, some(0, 5), &w) { // so that the slots are known
+		if got.Err != nil {
+			t.Fatal(got.Err)
+		}
+	}
+	for _, a := range appliers {
+		a.Store = unreachable{store}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	for i, got := range together.Apply(ctx, part, some(5, 5), &w) {
+		if i == 0 && (!errors.Is(got.Err, statestore.ErrUnreachable) || !strings.Contains(got.Err.Error(), "in/3")) {
+			t.Errorf("pipeline %d: %v", i, got.Err)
+		}
+		if got.Err == nil || got.To > 5 {
+			t.Errorf("pipeline %d: to %d, %v", i, got.To, got.Err)
 		}
 	}
 }

@@ -177,6 +177,7 @@ func TestTheMainJobGoesOnFromItsCheckpoint(t *testing.T) {
 	redis.Kill()
 	redis.Start()
 	c.produce(500, from.Add(15_000), 10, 250, 40, 5_000)
+	c.produce(10, from, 10, 0, 0, 0) // windows of that time have gone out
 	out := run("--for", "10s")
 	says(out, "4 slots imported")
 	if strings.Contains(out, "state restored") {
