@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -60,12 +61,13 @@ func (l *loop) run(ctx context.Context, nudge apply.Nudge) error {
 		r.told, r.said = false, nil
 	}
 	l.asked(ctx, &nudge)
+	takeOver := nudge.TakeOver
 	for quiet := 0; len(l.failed) == 0 || len(l.failed) < len(l.runners); {
 		l.hold(ctx)
 		if quiet++; !l.tick(ctx, nudge) {
 			quiet = 0
 		}
-		nudge = apply.Nudge{}
+		nudge = apply.Nudge{TakeOver: takeOver && len(l.resting()) > 0}
 		if quiet >= quietTicks {
 			// From here on ingest invokes; who asked before that is heard now.
 			if l.release(ctx); !l.asked(ctx, &nudge) {
@@ -78,7 +80,18 @@ func (l *loop) run(ctx context.Context, nudge apply.Nudge) error {
 			break
 		}
 	}
-	return errors.Join(slices.Collect(maps.Values(l.failed))...)
+	errs := slices.Collect(maps.Values(l.failed))
+	if takeOver {
+		for _, r := range l.resting() {
+			errs = append(errs, fmt.Errorf("pipeline %s: it has not taken over yet, for another firer was at work; invoke fire with {\"takeover\": true} again", r.pipe.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// resting returns the pipelines that had ended when they were last looked at, and have not failed.
+func (l *loop) resting() []*runner {
+	return slices.DeleteFunc(slices.Clone(l.runners), func(r *runner) bool { return !r.rests || l.failed[r] != nil })
 }
 
 // tick looks at every pipeline that has not failed, and reports whether there is nothing to do.

@@ -45,6 +45,7 @@ type runner struct {
 	maxSide int             // largest message of a side output that is published whole, in bytes; 0: any
 	lived   bool            // this process has seen the pipeline live
 	told    bool            // this invocation has said that the pipeline ended
+	rests   bool            // the pipeline had ended when it was last looked at
 	said    map[string]bool // what this invocation has said of partitions: message and cause
 	tidied  event.Time      // when the state of ended pipelines was last looked for
 	unsure  *made           // a plan of which it is not known whether it was committed
@@ -125,7 +126,7 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	}
 	r.settle(plan)
 	rep := Report{Plan: plan.Number, Watermark: plan.Watermark, At: plan.At}
-	if plan.Ended {
+	if r.rests = plan.Ended; r.rests {
 		rep.Quiet = true
 		return rep, r.ended(ctx, all, plan, req)
 	}
