@@ -76,6 +76,12 @@ func NewSharedFolder(of event.TopicPartition, pipelines []*Pipeline) *SharedFold
 			s.join(r)
 		}
 	}
+	for _, x := range s.extractions {
+		var err error
+		if x.decoder, err = event.NewDecoder(x.format, x.paths); err != nil {
+			panic(fmt.Sprintf("topic %s: paths were valid when their pipelines were compiled: %v", of.Topic, err))
+		}
+	}
 	return s
 }
 
@@ -117,11 +123,6 @@ func (s *SharedFolder) join(r *commonReader) {
 		r.at = append(r.at, slices.Index(r.from.paths, path))
 	}
 	r.raw = make([]event.Field, len(paths))
-	x, err := event.NewDecoder(r.from.format, r.from.paths)
-	if err != nil {
-		panic(fmt.Sprintf("pipeline %s: paths were valid when it was compiled: %v", r.p.Name, err))
-	}
-	r.from.decoder = x
 }
 
 // union returns a with those of b that it lacks.
