@@ -283,16 +283,7 @@ func TestAPipelineThatTookOver(t *testing.T) {
 		changed := load(t, twoValues)
 		changed.Pipelines[0].Watermark.MaxFutureSkew = 100
 		changed.Pipelines[0].Windows = randomDefinitions(r)
-		old := w.World
-		n, err := old.Deploy(changed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.World = n
-		w.Clock = w.now
-		w.fire()
-		w.live(25)
-		w.settle()
+		old := w.succeed(changed)
 		if err := w.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -102,17 +102,8 @@ func TestGlobalWindowsOfAPipelineThatTookOver(t *testing.T) {
 		}
 		w := newWorld(t, r, specOf(), 2, memlog.Options{})
 		w.live(25)
-		old := w.World
 		changed := specOf()
-		deployed, err := old.Deploy(changed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.World = deployed
-		w.Clock = w.now
-		w.fire()
-		w.live(25)
-		w.settle()
+		old := w.succeed(changed)
 		p := w.clean(w.options(), "the new one")
 		whole(t, p, "all")
 		w.World = old

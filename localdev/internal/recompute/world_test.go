@@ -230,6 +230,22 @@ func (w *world) live(steps int) {
 	}
 }
 
+// succeed lets functions of another spec take over, which go through some steps, and returns those that were there before.
+func (w *world) succeed(app *spec.App) (old *rig.World) {
+	w.t.Helper()
+	old = w.World
+	deployed, err := old.Deploy(app)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.World = deployed
+	w.Clock = w.now
+	w.fire()
+	w.live(25)
+	w.settle()
+	return old
+}
+
 // settle brings everything that was appended into a plan.
 func (w *world) settle() {
 	w.t.Helper()
