@@ -70,6 +70,12 @@ type follower struct {
 	totals map[event.TopicPartition]entryPartition // newest of each
 }
 
+// unread is why what a pipeline has published may be missing in what was read of the ledger.
+type unread struct {
+	failed error // reading ended here
+	open   int64 // records that are behind the first one of an open transaction
+}
+
 // Books checks the books of the pipelines, or of the one that is named, as Verify does.
 func (h *Handler) Books(ctx context.Context, name string) ([]PipelineLedger, error) {
 	pipes, err := h.pipelines(name)
@@ -98,11 +104,12 @@ func (h *Handler) ledger(ctx context.Context, pipes []*pipeline.Pipeline) ([]Pip
 	for _, p := range pipes {
 		byGroup[p.Group()] = &follower{out: PipelineLedger{Pipeline: p.Name, Group: p.Group(), Problems: []string{}}, totals: map[event.TopicPartition]entryPartition{}}
 	}
-	var stopped error
+	var stopped unread
 	for _, tp := range tps {
 		o := offsets[tp]
 		from := max(o.Start, o.Stable-ledgerWithin)
-		if from >= o.Stable || stopped != nil {
+		stopped.open += o.End - o.Stable
+		if from >= o.Stable || stopped.failed != nil {
 			continue
 		}
 		err := h.Log.Read(ctx, tp, from, o.Stable, func(records []event.Record, _ int64) error {
@@ -115,11 +122,11 @@ func (h *Handler) ledger(ctx context.Context, pipes []*pipeline.Pipeline) ([]Pip
 		})
 		switch {
 		case errors.Is(err, kafkaio.ErrOutOfRange): // removed by retention since it was asked for
-			stopped = err
+			stopped.failed = err
 		case err != nil && ctx.Err() == nil:
 			return nil, fmt.Errorf("ledger: %w", err)
 		case err != nil:
-			stopped = err
+			stopped.failed = err
 		}
 	}
 	out := make([]PipelineLedger, 0, len(pipes))
@@ -156,7 +163,7 @@ func (f *follower) take(r *event.Record) {
 	}
 }
 
-func (f *follower) finish(stopped error) PipelineLedger {
+func (f *follower) finish(stopped unread) PipelineLedger {
 	o := &f.out
 	o.Plan = f.last.Plan
 	if f.last.WatermarkMS != nil {
@@ -170,8 +177,10 @@ func (f *follower) finish(stopped error) PipelineLedger {
 	}
 	o.Unaccounted = o.In - o.Accounted
 	switch {
-	case stopped != nil:
-		o.Note = "the ledger was not read to its end: " + stopped.Error()
+	case stopped.failed != nil:
+		o.Note = "the ledger was not read to its end: " + stopped.failed.Error()
+	case o.Records == 0 && stopped.open > 0:
+		o.Note = fmt.Sprintf("no record of the pipeline could be read: a transaction, perhaps of a neighbour, is open in the ledger before its last %d offsets; ask again when it has ended", stopped.open)
 	case o.Records == 0:
 		o.Note = fmt.Sprintf("no record of the pipeline is among the newest %d of the ledger", ledgerWithin)
 	}

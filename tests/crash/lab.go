@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -116,17 +117,13 @@ func (l *lab) ownTopics(ctx context.Context) error {
 	if err := l.topics(ctx, map[string]int32{spec.LedgerTopic: 1, spec.PanesTopic: 1}); err != nil {
 		return err
 	}
-	limit, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return poll(limit, nil, func(ctx context.Context) error { // a broker may hear late of what its controller has made
-		found, err := l.admin.ListTopics(ctx, spec.PanesTopic)
-		if err = errors.Join(err, found.Error()); err != nil {
-			return fmt.Errorf("id of %s: %w", spec.PanesTopic, err)
-		}
-		id := [16]byte(found[spec.PanesTopic].ID)
-		l.panes.Store(&id)
-		return nil
-	})
+	found, err := l.admin.ListTopics(ctx, spec.PanesTopic)
+	if err = errors.Join(err, found.Error()); err != nil {
+		return fmt.Errorf("id of %s: %w", spec.PanesTopic, err)
+	}
+	id := [16]byte(found[spec.PanesTopic].ID)
+	l.panes.Store(&id)
+	return nil
 }
 
 // servers starts proxies, Redis and Kafka.
@@ -271,7 +268,7 @@ func (l *lab) transactions(ctx context.Context, version int16) error {
 	return nil
 }
 
-// topics creates topics; those that are there stay.
+// topics creates topics; those that are there stay. Brokers know all of them when it returns.
 func (l *lab) topics(ctx context.Context, partitions map[string]int32) error {
 	for name, n := range partitions {
 		resp, err := l.admin.CreateTopic(ctx, n, 1, nil, name)
@@ -279,5 +276,13 @@ func (l *lab) topics(ctx context.Context, partitions map[string]int32) error {
 			return fmt.Errorf("create topic %s: %w", name, err)
 		}
 	}
-	return nil
+	limit, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return poll(limit, nil, func(ctx context.Context) error { // a broker may hear late of what its controller has made
+		found, err := l.admin.ListTopics(ctx, slices.Collect(maps.Keys(partitions))...)
+		if err = errors.Join(err, found.Error()); err != nil {
+			return fmt.Errorf("created topics: %w", err)
+		}
+		return nil
+	})
 }

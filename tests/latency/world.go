@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
@@ -119,12 +118,11 @@ func newWorld(ctx context.Context, c config) (*world, error) {
 	if w.client, err = kgo.NewClient(kgo.SeedBrokers(c.brokers), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0)); err != nil {
 		return nil, err
 	}
-	// Its records are stamped by the broker: what is measured begins when it has them.
-	_, err = kadm.NewClient(w.client).CreateTopic(ctx, c.partitions, 1, map[string]*string{"message.timestamp.type": new("LogAppendTime")}, w.topic())
-	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", w.topic(), err)
-	}
 	if w.log, err = settings.OpenKafka(ctx, w.app, []string{c.brokers}); err != nil {
+		return nil, err
+	}
+	// Its records are stamped by the broker: what is measured begins when it has them.
+	if err = w.log.CreateTopic(ctx, w.topic(), c.partitions, 1, map[string]string{"message.timestamp.type": "LogAppendTime"}); err != nil {
 		return nil, err
 	}
 	if w.store, err = settings.OpenRedis(ctx, w.app, []string{c.redis}); err != nil {

@@ -211,6 +211,39 @@ func TestVerifyFindsTheStateEqualAtEveryStep(t *testing.T) {
 	}
 }
 
+// A neighbour in the ledger that publishes, or that has died while it did, hides what is behind it for a while.
+func TestVerifySaysThatATransactionHidesTheBooks(t *testing.T) {
+	s := newStage(t, config(""))
+	ctx, books := t.Context(), event.TopicPartition{Topic: spec.LedgerTopic}
+	offsets, err := s.Log.Offsets(ctx, []event.TopicPartition{books})
+	if err != nil {
+		t.Fatal(err)
+	}
+	neighbour, err := s.Log.Open(ctx, "neighbour")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer neighbour.Close()
+	if err := neighbour.Begin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := neighbour.Produce(ctx, []kafkaio.Message{{Topic: books.Topic, Key: []byte("neighbour"), Value: []byte("{}")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Log.Truncate(books, offsets[books].End); err != nil {
+		t.Fatal(err)
+	}
+	s.feed(5, 0)
+	l := invoke[ops.Verified](t, s.ops, `{"command":"verify"}`).Ledger[0]
+	if l.Records != 0 || !strings.Contains(l.Note, "a transaction, perhaps of a neighbour, is open in the ledger") || !strings.Contains(l.Note, "ask again") {
+		t.Errorf("while the neighbour publishes: %+v", l)
+	}
+	neighbour.Close()
+	if l := invoke[ops.Verified](t, s.ops, `{"command":"verify"}`).Ledger[0]; l.Records == 0 || l.Note != "" {
+		t.Errorf("after the neighbour: %+v", l)
+	}
+}
+
 // A plan that came to nothing has raised the fence in some slots.
 func TestVerifyKnowsTheFenceOfAnUnfinishedPlan(t *testing.T) {
 	s := newStage(t, config(""))

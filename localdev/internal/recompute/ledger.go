@@ -204,7 +204,8 @@ func (h *history) knows(e *entry) bool {
 	return false
 }
 
-// readAll reads whole topics, as far as they are stable now, partition by partition.
+// readAll reads whole topics, as far as they go now, partition by partition. It waits for transactions that are open there: what
+// is behind one, be it of a neighbour in the ledger, is committed all the same.
 func readAll(ctx context.Context, log kafkaio.Log, parts []kafkaio.Partition, tell func(done, of int64), fn func(event.TopicPartition, *event.Record) error) error {
 	tps := make([]event.TopicPartition, len(parts))
 	for i, p := range parts {
@@ -216,15 +217,15 @@ func readAll(ctx context.Context, log kafkaio.Log, parts []kafkaio.Partition, te
 	}
 	var done, of int64
 	for _, o := range offsets {
-		of += o.Stable - o.Start
+		of += o.End - o.Start
 	}
 	for _, tp := range tps {
 		o := offsets[tp]
-		if o.Start >= o.Stable {
+		if o.Start >= o.End {
 			continue
 		}
 		at := o.Start
-		err := log.Read(ctx, tp, o.Start, o.Stable, func(records []event.Record, next int64) error {
+		err := log.Read(ctx, tp, o.Start, o.End, func(records []event.Record, next int64) error {
 			for i := range records {
 				if err := fn(tp, &records[i]); err != nil {
 					return err

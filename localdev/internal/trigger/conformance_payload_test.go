@@ -101,9 +101,8 @@ func payloads() []behaviour {
 			same(t, "records", strings.ReplaceAll(want, "NAME", s.topic), records)
 		}},
 		{name: "TimestampsOfTheBrokerAreToldApart", partitions: 1, real: true, run: func(t *testing.T, s *stage) {
-			kind := "LogAppendTime"
 			s.topic = s.name("appended")
-			s.create(t, s.topic, 1, map[string]*string{"message.timestamp.type": &kind})
+			s.create(t, s.topic, 1, map[string]string{"message.timestamp.type": "LogAppendTime"})
 			got := s.payload(t, trigger.Options{}, fixtureRecord())
 			if !bytes.Contains(got, []byte(`"timestampType":"LOG_APPEND_TIME"`)) || bytes.Contains(got, []byte("1545084650987")) {
 				t.Errorf("%s", got)
@@ -180,9 +179,8 @@ func destinations() []behaviour {
 			same(t, "delivered", []int64{1}, f.order(0))
 		}},
 		{name: "WhatTheDestinationFindsTooLargeGoesWithoutItsPayload", partitions: 1, real: true, run: func(t *testing.T, s *stage) {
-			most := "1500"
 			o := trigger.Options{MaxTries: 1, OnFailure: s.name("dlt")}
-			s.create(t, o.OnFailure, 1, map[string]*string{"max.message.bytes": &most})
+			s.create(t, o.OnFailure, 1, map[string]string{"max.message.bytes": "1500"})
 			value := make([]byte, 5000)
 			for i := range value {
 				value[i] = byte(i * i >> 3)

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/llm-auto-optimizer/tidemark/functions/esm"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/localdev/internal/trigger"
 )
 
@@ -42,9 +43,14 @@ func newStage(t testing.TB, addrs []string, name func(string) string, partitions
 	return s
 }
 
-func (s *stage) create(t testing.TB, topic string, partitions int32, configs map[string]*string) {
+func (s *stage) create(t testing.TB, topic string, partitions int32, configs map[string]string) {
 	t.Helper()
-	if _, err := s.admin.CreateTopic(t.Context(), partitions, 1, configs, topic); err != nil {
+	log, err := kafkaio.Open(t.Context(), kafkaio.Options{Brokers: s.addrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if err := log.CreateTopic(t.Context(), topic, partitions, 1, configs); err != nil { // waits until brokers know it
 		t.Fatal(err)
 	}
 }

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// hearsay is how long a broker may take to hear of a topic that the controller has made.
+const hearsay = 2 * time.Second
 
 // start is where and with how many members the group begins.
 type start struct {
@@ -21,16 +25,13 @@ type start struct {
 // asked where the log ends.
 func (t *trigger) begin(ctx context.Context) (start, error) {
 	s := start{offset: kgo.NewOffset().AtStart()}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(t.Brokers...), kgo.ClientID(clientID))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(t.Brokers...), kgo.ClientID(clientID), kgo.MetadataMinAge(hearsay/20)) // else known gets what it got before
 	if err != nil {
 		return s, err
 	}
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
-	topics, err := adm.ListTopics(ctx, t.sources()...)
-	if err == nil {
-		err = topics.Error()
-	}
+	topics, err := t.known(ctx, adm)
 	if err != nil {
 		return s, fmt.Errorf("partitions of %q: %w", t.Topics, err)
 	}
@@ -60,6 +61,27 @@ func (t *trigger) begin(ctx context.Context) (start, error) {
 		}
 	}
 	return s, err
+}
+
+// known returns the topics once brokers know all of them: one that has just been made may be unknown to a broker for a moment, for
+// which it waits up to hearsay.
+func (t *trigger) known(ctx context.Context, adm *kadm.Client) (kadm.TopicDetails, error) {
+	again := time.NewTicker(hearsay / 20)
+	defer again.Stop()
+	for end := time.Now().Add(hearsay); ; {
+		topics, err := adm.ListTopics(ctx, t.sources()...)
+		if err == nil {
+			err = topics.Error()
+		}
+		if !errors.Is(err, kerr.UnknownTopicOrPartition) || time.Now().After(end) {
+			return topics, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // sources are the topics that have to be there.

@@ -193,6 +193,40 @@ func TestEveryRecordIsDeliveredInOrder(t *testing.T) {
 
 // A partition whose records fail now and then keeps its order, and loses and doubles nothing: what was not answered as failed
 // is not delivered again.
+// A broker may hear of a topic a moment after it was made.
+func TestATopicThatComesInAMomentIsWaitedFor(t *testing.T) {
+	b := newBroker(t, 1)
+	f := &function{}
+	asked := make(chan struct{}, 1)
+	b.cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.cluster.KeepControl()
+		for _, topic := range req.(*kmsg.MetadataRequest).Topics {
+			if topic.Topic != nil && *topic.Topic == "coming" {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	running(t, trigger.Options{
+		Brokers: b.addrs, Group: "g", Topics: []string{"coming"}, BatchSize: 10, PartialFailures: true, Invoke: f.invoke, Logger: slog.New(slog.DiscardHandler), Source: esm.SourceMSK,
+	})
+	select {
+	case <-asked:
+	case <-time.After(patience):
+		t.Fatal("the trigger does not ask for its topic")
+	}
+	if err := b.client.CreateTopic(t.Context(), "coming", 1, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.client.Produce(t.Context(), []kafkaio.Message{{Topic: "coming", Value: []byte("v"), Timestamp: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	b.committed(t, map[int32]int64{0: 1})
+}
+
 func TestFailedRecordsAreDeliveredAgain(t *testing.T) {
 	b := newBroker(t, 2)
 	b.produce(t, 0, 0, 300)
