@@ -219,7 +219,7 @@ func (p *pass) commit(ctx context.Context, appliers []*Applier, slots []*slot, n
 	took := time.Since(began) // all of them waited so long
 	fold := p.took / time.Duration(len(answers))
 	for k, i := range p.whose {
-		if err := slots[i].committed(p.folded[i], answers[k].Meta, answers[k].Err); err != nil {
+		if err := slots[i].committed(p.folded[i], answers[k].Value, answers[k].Err); err != nil {
 			if !errors.Is(err, errAgain) {
 				slots[i].known, failed[i] = false, err // the outcome is unknown
 			}

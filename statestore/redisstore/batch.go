@@ -10,13 +10,16 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/statestore"
 )
 
-var _ statestore.Committer = (*Store)(nil)
+var (
+	_ statestore.Committer = (*Store)(nil)
+	_ statestore.Together  = (*Store)(nil)
+)
 
-// CommitAll implements statestore.Committer: one round trip to each server. Deltas that several commits have in common, being the
-// same slice, are encoded once. What is too large for one call is committed by itself.
-func (s *Store) CommitAll(ctx context.Context, commits []statestore.SlotCommit) []statestore.Committed {
-	out := make([]statestore.Committed, len(commits))
-	var batches []*batch
+// CommitAll implements statestore.Committer: as all that follow, it takes one round trip to each server. Deltas that several commits have in
+// common, being the same slice, are encoded once. What is too large for one call is committed by itself.
+func (s *Store) CommitAll(ctx context.Context, commits []statestore.SlotCommit) []statestore.Answer[statestore.Meta] {
+	out := make([]statestore.Answer[statestore.Meta], len(commits))
+	var b bundle
 	var encoded []encoding
 	for i := range commits {
 		slot, c := commits[i].Slot, commits[i].Commit
@@ -26,39 +29,129 @@ func (s *Store) CommitAll(ctx context.Context, commits []statestore.SlotCommit) 
 		}
 		var groups []group
 		groups, encoded = s.encode(encoded, c.Deltas)
-		keys := keysOf(slot)
-		one, bytes, ok := s.oneCall(keys, s.scripts.commit, commitArgs(c), groups)
+		one, bytes, ok := s.oneCall(keysOf(slot), s.scripts.commit, commitArgs(c), groups)
 		if !ok {
-			out[i].Meta, out[i].Err = s.Commit(ctx, slot, c)
+			out[i].Value, out[i].Err = s.Commit(ctx, slot, c)
 			continue
 		}
-		node := s.node(ctx, one.keys[0])
-		var b *batch
+		b.add(i, one, bytes)
+	}
+	s.runBundle(ctx, &b, func(i int, got called) {
+		out[i].Value, out[i].Err = committed(commits[i].Slot, commits[i].Commit, got.answer, got.err)
+	})
+	return out
+}
+
+// StatusAll implements statestore.Together.
+func (s *Store) StatusAll(ctx context.Context, slots []statestore.Slot) []statestore.Answer[statestore.Status] {
+	out := make([]statestore.Answer[statestore.Status], len(slots))
+	var b bundle
+	for i, slot := range slots {
+		if out[i].Err = statestore.CheckSlot(slot); out[i].Err == nil {
+			b.add(i, s.statusCall(slot), 0)
+		}
+	}
+	s.runBundle(ctx, &b, func(i int, got called) { out[i].Value, out[i].Err = statusOf(slots[i], got.answer, got.err) })
+	return out
+}
+
+// RaiseAll implements statestore.Together. As with Raise, the client repeats nothing on its own.
+func (s *Store) RaiseAll(ctx context.Context, raises []statestore.SlotRaise) []statestore.Answer[statestore.Meta] {
+	out := make([]statestore.Answer[statestore.Meta], len(raises))
+	var b bundle
+	for i, r := range raises {
+		if out[i].Err = statestore.CheckSlot(r.Slot); out[i].Err == nil {
+			b.add(i, s.raiseCall(r.Slot, r.Raise), 0)
+		}
+	}
+	s.runBundle(ctx, &b, func(i int, got called) {
+		out[i].Value, out[i].Err = raised(raises[i].Slot, raises[i].Raise, got.answer, got.err)
+	})
+	return out
+}
+
+// IndexAll implements statestore.Together. A slot with more slices than one call asks for is asked by itself.
+func (s *Store) IndexAll(ctx context.Context, asked []statestore.SlotIndex) []statestore.Answer[[]statestore.DeltaRef] {
+	out := make([]statestore.Answer[[]statestore.DeltaRef], len(asked))
+	var b bundle
+	for i, a := range asked {
+		switch err := statestore.CheckSlot(a.Slot); {
+		case err != nil:
+			out[i].Err = err
+		case len(a.Slices) > s.limits.lists:
+			out[i].Value, out[i].Err = s.Index(ctx, a.Slot, a.Token, a.Slices)
+		default:
+			b.add(i, s.indexCall(keysOf(a.Slot), a.Token, a.Slices), 0)
+		}
+	}
+	s.runBundle(ctx, &b, func(i int, got called) {
+		out[i].Value, out[i].Err = indexed(nil, asked[i].Slot, asked[i].Token, asked[i].Slices, got.answer, got.err)
+	})
+	return out
+}
+
+// SweepAll implements statestore.Together. A sweep that is too large for one call is made by itself.
+func (s *Store) SweepAll(ctx context.Context, sweeps []statestore.SlotSweep) []statestore.Answer[struct{}] {
+	out := make([]statestore.Answer[struct{}], len(sweeps))
+	var b bundle
+	for i := range sweeps {
+		slot, w := sweeps[i].Slot, sweeps[i].Sweep
+		if err := statestore.CheckSweep(slot, w); err != nil {
+			out[i].Err = err
+			continue
+		}
+		fixed, with := sweepArgs(w)
+		one, bytes, ok := s.oneCall(keysOf(slot), s.scripts.sweep, fixed, groupDeltas(s.codec, with))
+		if !ok {
+			out[i].Err = s.Sweep(ctx, slot, w)
+			continue
+		}
+		b.add(i, one, bytes)
+	}
+	s.runBundle(ctx, &b, func(i int, got called) { out[i].Err = swept(sweeps[i].Slot, sweeps[i].Sweep, got.answer, got.err) })
+	return out
+}
+
+// bundle is calls about slots that may be of several servers.
+type bundle struct {
+	calls []call
+	at    []int // of each, the index that it has for the caller
+	bytes []int
+}
+
+func (b *bundle) add(i int, c call, bytes int) {
+	b.calls, b.at, b.bytes = append(b.calls, c), append(b.at, i), append(b.bytes, bytes)
+}
+
+// runBundle calls everything, what goes to one server together, and tells what became of each.
+func (s *Store) runBundle(ctx context.Context, b *bundle, tell func(i int, got called)) {
+	var batches []*batch
+	for n, c := range b.calls {
+		node := s.node(ctx, c.keys[0])
+		var to *batch
 		for _, x := range batches {
-			if x.node == node && x.bytes+bytes <= s.limits.bytes {
-				b = x
+			if x.node == node && x.bytes+b.bytes[n] <= s.limits.bytes {
+				to = x
 			}
 		}
-		if b == nil {
-			b = &batch{node: node}
-			batches = append(batches, b)
+		if to == nil {
+			to = &batch{node: node}
+			batches = append(batches, to)
 		}
-		b.calls, b.at, b.bytes = append(b.calls, one), append(b.at, i), b.bytes+bytes
+		to.calls, to.at, to.bytes = append(to.calls, c), append(to.at, b.at[n]), to.bytes+b.bytes[n]
 	}
-	for _, b := range batches {
-		for n, got := range s.runAll(ctx, b.calls) {
-			i := b.at[n]
-			out[i].Meta, out[i].Err = committed(commits[i].Slot, commits[i].Commit, got.answer, got.err)
+	for _, x := range batches {
+		for n, got := range s.runAll(ctx, x.calls) {
+			tell(x.at[n], got)
 		}
 	}
-	return out
 }
 
 // batch is calls that go to one server together.
 type batch struct {
 	node  string
 	calls []call
-	at    []int // of each, the index of its commit
+	at    []int // of each, the index that it has for the caller
 	bytes int
 }
 
@@ -95,7 +188,7 @@ func (s *Store) runAll(ctx context.Context, calls []call) []called {
 	for i, c := range calls {
 		cmds[i] = c.command(ctx, "evalsha", c.script.sha)
 	}
-	err := s.guard(ctx, calls[0].keys[0], func(ctx context.Context) error { return s.processAll(ctx, cmds) })
+	err := s.guard(ctx, calls[0].keys[0], func(ctx context.Context) error { return s.processAll(ctx, calls, cmds) })
 	for i, cmd := range cmds {
 		switch e := cmd.Err(); {
 		case e == nil && cmd.Val() == nil: // it was not sent
@@ -118,11 +211,15 @@ func (s *Store) runAll(ctx context.Context, calls []call) []called {
 
 // processAll sends commands together, and once more with credentials that were asked for anew where those that were kept were
 // refused. The error is that of the connection: what servers answered is with the commands.
-func (s *Store) processAll(ctx context.Context, cmds []*redis.Cmd) error {
+func (s *Store) processAll(ctx context.Context, calls []call, cmds []*redis.Cmd) error {
 	send := func() error {
 		pipe := s.client.Pipeline()
-		for _, cmd := range cmds {
-			_ = pipe.Process(ctx, cmd) // it is only queued
+		for i, cmd := range cmds {
+			if calls[i].once {
+				_ = pipe.Process(ctx, onceCmd{cmd}) // it is only queued
+				continue
+			}
+			_ = pipe.Process(ctx, cmd)
 		}
 		_, err := pipe.Exec(ctx)
 		if err == nil {

@@ -73,11 +73,11 @@ func TestWhatWasNotLetInIsNotCommitted(t *testing.T) {
 			for i, got := range s.CommitAll(t.Context(), commits) {
 				switch {
 				case got.Err == nil || c.want != nil && !errors.Is(got.Err, c.want):
-					t.Errorf("%s: commit %d: %+v, %v; want %v", c.answer, i, got.Meta, got.Err, c.want)
+					t.Errorf("%s: commit %d: %+v, %v; want %v", c.answer, i, got.Value, got.Err, c.want)
 				case strings.Contains(got.Err.Error(), "hunter2"):
 					t.Errorf("shows the password: %v", got.Err)
-				case got.Meta != (statestore.Meta{}):
-					t.Errorf("%s: commit %d has a head: %+v", c.answer, i, got.Meta)
+				case got.Value != (statestore.Meta{}):
+					t.Errorf("%s: commit %d has a head: %+v", c.answer, i, got.Value)
 				}
 			}
 			if _, err := s.Commit(t.Context(), commits[0].Slot, commits[0].Commit); err == nil {

@@ -46,7 +46,16 @@ func (s *Store) Status(ctx context.Context, slot statestore.Slot) (statestore.St
 	if err := statestore.CheckSlot(slot); err != nil {
 		return statestore.Status{}, err
 	}
-	a, err := s.run(ctx, call{script: s.scripts.status, keys: keysOf(slot).base(0)})
+	a, err := s.run(ctx, s.statusCall(slot))
+	return statusOf(slot, a, err)
+}
+
+func (s *Store) statusCall(slot statestore.Slot) call {
+	return call{script: s.scripts.status, keys: keysOf(slot).base(0)}
+}
+
+// statusOf is what a Status answers.
+func statusOf(slot statestore.Slot, a answer, err error) (statestore.Status, error) {
 	if err != nil {
 		return statestore.Status{}, fmt.Errorf("status of %s: %w", slot, err)
 	}
@@ -99,25 +108,36 @@ func (s *Store) Index(ctx context.Context, slot statestore.Slot, token statestor
 	for first := true; first || len(ids) > 0; first = false {
 		part := ids[:min(len(ids), s.limits.lists)]
 		ids = ids[len(part):]
-		c := call{script: s.scripts.index, keys: keys.base(len(part)), args: []any{tokenHex(token)}}
-		for _, id := range part {
-			c.keys = append(c.keys, keys.list(id))
+		a, err := s.run(ctx, s.indexCall(keys, token, part))
+		if refs, err = indexed(refs, slot, token, part, a, err); err != nil {
+			return nil, err
 		}
-		a, err := s.run(ctx, c)
-		if err != nil {
+	}
+	return refs, nil
+}
+
+func (s *Store) indexCall(keys slotKeys, token statestore.Token, ids []statestore.SliceID) call {
+	c := call{script: s.scripts.index, keys: keys.base(len(ids)), args: []any{tokenHex(token)}}
+	for _, id := range ids {
+		c.keys = append(c.keys, keys.list(id))
+	}
+	return c
+}
+
+// indexed appends what a call of Index answers.
+func indexed(refs []statestore.DeltaRef, slot statestore.Slot, token statestore.Token, ids []statestore.SliceID, a answer, err error) ([]statestore.DeltaRef, error) {
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("index of %s: %w", slot, err)
+	case a.code == codeRefused:
+		return nil, fmt.Errorf("index of %s: no cut %x: %w", slot, token, statestore.ErrRefused)
+	case len(a.rest) != len(ids):
+		return nil, fmt.Errorf("index of %s: %d answers for %d slices", slot, len(a.rest), len(ids))
+	}
+	for i, id := range ids {
+		names, _ := a.rest[i].(string)
+		if refs, err = appendRefs(refs, id, names); err != nil {
 			return nil, fmt.Errorf("index of %s: %w", slot, err)
-		}
-		if a.code == codeRefused {
-			return nil, fmt.Errorf("index of %s: no cut %x: %w", slot, token, statestore.ErrRefused)
-		}
-		if len(a.rest) != len(part) {
-			return nil, fmt.Errorf("index of %s: %d answers for %d slices", slot, len(a.rest), len(part))
-		}
-		for i, id := range part {
-			names, _ := a.rest[i].(string)
-			if refs, err = appendRefs(refs, id, names); err != nil {
-				return nil, fmt.Errorf("index of %s: %w", slot, err)
-			}
 		}
 	}
 	return refs, nil

@@ -176,8 +176,8 @@ func TestScriptsAreSentAgainToAServerThatForgotThem(t *testing.T) {
 		}
 		commits := []statestore.SlotCommit{{Slot: slot, Commit: statestore.Commit{Applied: 3, Top: tops[0], To: 4}}, {Slot: other, Commit: statestore.Commit{Applied: 3, Top: tops[1], To: 4}}}
 		for i, got := range s.CommitAll(t.Context(), commits) {
-			if got.Err != nil || got.Meta.Applied != 4 {
-				t.Errorf("commit %d of several: %+v, %v", i, got.Meta, got.Err)
+			if got.Err != nil || got.Value.Applied != 4 {
+				t.Errorf("commit %d of several: %+v, %v", i, got.Value, got.Err)
 			}
 		}
 	})

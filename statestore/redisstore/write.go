@@ -106,14 +106,23 @@ func (s *Store) Raise(ctx context.Context, slot statestore.Slot, r statestore.Ra
 	if err := statestore.CheckSlot(slot); err != nil {
 		return statestore.Meta{}, err
 	}
-	a, err := s.run(ctx, call{
+	a, err := s.run(ctx, s.raiseCall(slot, r))
+	return raised(slot, r, a, err)
+}
+
+func (s *Store) raiseCall(slot statestore.Slot, r statestore.Raise) call {
+	return call{
 		script: s.scripts.raise,
 		keys:   keysOf(slot).base(0),
 		args: []any{
 			tokenHex(r.Token), timeHex(r.Watermark), tokenHex(r.Base), offsetHex(max(r.BaseOffset, 0)), offsetHex(max(r.Seen, 0)),
 		},
 		once: true,
-	})
+	}
+}
+
+// raised is what a Raise answers.
+func raised(slot statestore.Slot, r statestore.Raise, a answer, err error) (statestore.Meta, error) {
 	if err != nil {
 		return statestore.Meta{}, fmt.Errorf("raise %s: %w", slot, err)
 	}
@@ -131,6 +140,13 @@ func (s *Store) Sweep(ctx context.Context, slot statestore.Slot, w statestore.Sw
 	if err := statestore.CheckSweep(slot, w); err != nil {
 		return err
 	}
+	fixed, with := sweepArgs(w)
+	a, err := s.write(ctx, keysOf(slot), s.scripts.sweep, fixed, with)
+	return swept(slot, w, a, err)
+}
+
+// sweepArgs are the arguments of the script that come before the deltas, and the deltas.
+func sweepArgs(w statestore.Sweep) (fixed []any, with []statestore.Delta) {
 	var drops, trims, removes []byte
 	for _, id := range w.Drop {
 		drops = statestore.AppendSlice(drops, id)
@@ -140,21 +156,23 @@ func (s *Store) Sweep(ctx context.Context, slot statestore.Slot, w statestore.Sw
 			trims = statestore.AppendOffset(statestore.AppendSlice(trims, t.Slice), t.To)
 		}
 	}
-	var with []statestore.Delta
 	for _, r := range w.Replace {
 		for _, ref := range r.Remove {
 			removes = statestore.AppendField(statestore.AppendSlice(removes, ref.Slice), ref)
 		}
 		with = append(with, r.With...)
 	}
-	a, err := s.write(ctx, keysOf(slot), s.scripts.sweep, []any{tokenHex(w.Token), drops, trims, removes}, with)
-	if err != nil {
+	return []any{tokenHex(w.Token), drops, trims, removes}, with
+}
+
+// swept is what a Sweep answers.
+func swept(slot statestore.Slot, w statestore.Sweep, a answer, err error) error {
+	switch {
+	case err != nil:
 		return fmt.Errorf("sweep %s: %w", slot, err)
-	}
-	switch a.code {
-	case codeRefused:
+	case a.code == codeRefused:
 		return fmt.Errorf("sweep %s: top is not %x: %w", slot, w.Token, statestore.ErrRefused)
-	case codeGone:
+	case a.code == codeGone:
 		return fmt.Errorf("sweep %s: %w", slot, goneError(a.rest))
 	}
 	return nil

@@ -179,10 +179,10 @@ func (s *shaky) Commit(ctx context.Context, slot statestore.Slot, c statestore.C
 	return s.Store.Commit(ctx, slot, c)
 }
 
-func (s *shaky) CommitAll(ctx context.Context, commits []statestore.SlotCommit) []statestore.Committed {
-	out := make([]statestore.Committed, len(commits))
+func (s *shaky) CommitAll(ctx context.Context, commits []statestore.SlotCommit) []statestore.Answer[statestore.Meta] {
+	out := make([]statestore.Answer[statestore.Meta], len(commits))
 	for i, c := range commits {
-		out[i].Meta, out[i].Err = s.Commit(ctx, c.Slot, c.Commit)
+		out[i].Value, out[i].Err = s.Commit(ctx, c.Slot, c.Commit)
 		s.together++
 	}
 	return out

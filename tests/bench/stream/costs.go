@@ -88,9 +88,29 @@ func (c *counted) Commit(ctx context.Context, slot statestore.Slot, d statestore
 }
 
 // CommitAll counts as well.
-func (c *counted) CommitAll(ctx context.Context, commits []statestore.SlotCommit) []statestore.Committed {
+func (c *counted) CommitAll(ctx context.Context, commits []statestore.SlotCommit) []statestore.Answer[statestore.Meta] {
 	c.commits.Add(int64(len(commits)))
 	return statestore.CommitAll(ctx, c.Store, commits)
+}
+
+// StatusAll is the store's own, as all that follow: it answers together what it can.
+func (c *counted) StatusAll(ctx context.Context, slots []statestore.Slot) []statestore.Answer[statestore.Status] {
+	return statestore.StatusAll(ctx, c.Store, slots)
+}
+
+// RaiseAll implements statestore.Together.
+func (c *counted) RaiseAll(ctx context.Context, raises []statestore.SlotRaise) []statestore.Answer[statestore.Meta] {
+	return statestore.RaiseAll(ctx, c.Store, raises)
+}
+
+// IndexAll implements statestore.Together.
+func (c *counted) IndexAll(ctx context.Context, asked []statestore.SlotIndex) []statestore.Answer[[]statestore.DeltaRef] {
+	return statestore.IndexAll(ctx, c.Store, asked)
+}
+
+// SweepAll implements statestore.Together.
+func (c *counted) SweepAll(ctx context.Context, sweeps []statestore.SlotSweep) []statestore.Answer[struct{}] {
+	return statestore.SweepAll(ctx, c.Store, sweeps)
 }
 
 // processCPU is the CPU time of this process, user and system, in seconds.
