@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -22,6 +23,10 @@ type Firing struct {
 	arena   []byte
 	updates []HistoryUpdate
 	waiting Waiting
+
+	fed      *fed    // nil: nobody asks what it is fed
+	like     *Firing // it is fed the same, as far as is known: nothing is merged again
+	tookOver bool    // tables and compactions are those of another one
 }
 
 // Turn is the plan that is computed.
@@ -32,6 +37,9 @@ type Turn struct {
 	Early   bool       // open windows with records that no pane has go out
 	Recount bool       // how many records wait in open windows is not known: all of them are read, where a trigger counts
 	History *History   // as of the plan before; it is not changed. nil: there is none
+
+	Lends bool    // firings of other pipelines may want to take over what this one merges
+	Like  *Firing // one that lends, has been finished, and is not fed any more: what it has merged is taken over where that is the same
 }
 
 // Prefix is one partition of a plan: the log up to Upto, of which the plan before had up to Since.
@@ -99,6 +107,10 @@ func (p *Pipeline) NewFiring(turn Turn, parts []Prefix) *Firing {
 		}
 	}
 	f.choose()
+	if turn.Lends {
+		f.fed = &fed{hash: sha256.New()}
+		f.borrow(turn.Like)
+	}
 	return f
 }
 
@@ -166,6 +178,12 @@ func (f *Firing) feed(i int, r delta.Ref, payload []byte) (err error) {
 		part.refusals, err = DecodeRefused(part.refusals, payload)
 		return err
 	}
+	if f.fed != nil {
+		f.fed.take(payload)
+	}
+	if f.like != nil {
+		return nil
+	}
 	fw, gained := &f.windows[r.Slice.Window], r.From >= part.Since
 	it := f.p.groups(r.Slice, payload)
 	if it.session {
@@ -220,8 +238,11 @@ type PartitionOutcome struct {
 	Replace    []delta.Replace
 }
 
-// Finish computes the plan.
+// Finish computes the plan. With Turn.Like it may fail with ErrUnlike.
 func (f *Firing) Finish() (*Outcome, error) {
+	if err := f.settleFed(); err != nil {
+		return nil, err
+	}
 	out := &Outcome{}
 	for i := range f.windows {
 		panes, err := f.finishWindow(i)
@@ -292,7 +313,9 @@ func (f *Firing) finishPart(i int) PartitionOutcome {
 			part.drop = append(part.drop, r.Slice)
 		}
 	}
-	f.compactSlices(i)
+	if !f.tookOver {
+		f.compactSlices(i)
+	}
 	out := PartitionOutcome{
 		Counts: part.counts, Final: part.final, Open: part.open, ReplayFrom: part.kept, Drop: part.drop, Replace: part.replace,
 		Trim: []delta.Trim{

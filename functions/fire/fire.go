@@ -79,6 +79,7 @@ func New(d Deps) *Handler {
 	for _, p := range d.Pipelines {
 		h.runners = append(h.runners, newRunner(&h.Deps, p))
 	}
+	findAlike(h.runners)
 	return h
 }
 
@@ -129,6 +130,10 @@ func (h *Handler) runAll(ctx context.Context, req request) []Report {
 	reports := make([]Report, 0, len(h.runners))
 	for _, r := range h.runners {
 		r.said = nil
+	}
+	prepare(ctx, h.runners, req)
+	defer release(h.runners)
+	for _, r := range h.runners {
 		reports = append(reports, r.report(ctx, req))
 	}
 	h.tell(ctx, reports, map[string]bool{})

@@ -98,11 +98,12 @@ func (l *loop) resting() []*runner {
 func (l *loop) tick(ctx context.Context, nudge apply.Nudge) (quiet bool) {
 	quiet = true
 	var reports []Report
-	for _, r := range l.runners {
-		if l.failed[r] != nil {
-			continue
-		}
-		rep := r.report(ctx, request{nudge: nudge})
+	live := slices.DeleteFunc(slices.Clone(l.runners), func(r *runner) bool { return l.failed[r] != nil })
+	req := request{nudge: nudge}
+	prepare(ctx, live, req)
+	defer release(live)
+	for _, r := range live {
+		rep := r.report(ctx, req)
 		reports = append(reports, rep)
 		if rep.Made {
 			l.made++

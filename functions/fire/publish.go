@@ -64,8 +64,9 @@ func unknown(err error) error {
 
 // publish commits the plan: one transaction with the results, the late and the failed records, the ledger, and the offsets of
 // every partition with their metadata.
-func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Plan, d decision, now event.Time, out *pipeline.Outcome, rep *Report) (*apply.Plan, error) {
-	number, w := plan.Number+1, d.watermark
+func (r *runner) publish(ctx context.Context, w *work, out *pipeline.Outcome) (*apply.Plan, error) {
+	plan, parts, now := w.plan, w.parts, w.now
+	number := plan.Number + 1
 	if err := r.session.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("plan %d: begin: %w", number, unknown(err))
 	}
@@ -75,7 +76,7 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 			return nil, fmt.Errorf("plan %d: %w", number, err)
 		}
 	}
-	if err := r.sideOutputs(ctx, parts, number, now, rep, &messages); err != nil {
+	if err := r.sideOutputs(ctx, parts, number, now, &w.rep, &messages); err != nil {
 		return nil, fmt.Errorf("plan %d: %w", number, err)
 	}
 	if err := messages.flush(ctx); err != nil {
@@ -85,12 +86,12 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 	if err != nil {
 		return nil, err
 	}
-	next := &apply.Plan{Number: number, Watermark: w, At: now, Panes: span, Partitions: make(map[event.TopicPartition]apply.Base, len(parts))}
+	next := &apply.Plan{Number: number, Watermark: w.watermark, At: now, Panes: span, Partitions: make(map[event.TopicPartition]apply.Base, len(parts))}
 	offsets := make([]kafkaio.OffsetCommit, 0, len(parts))
 	entries := make([]ledgerPartition, 0, len(parts))
 	m := &made{plan: next}
 	for _, p := range parts {
-		b, err := r.commitment(ctx, p, next, d.early)
+		b, err := r.commitment(ctx, p, next, w.early)
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +109,7 @@ func (r *runner) publish(ctx context.Context, parts []*partition, plan *apply.Pl
 		entries = append(entries, entry)
 	}
 	r.unsure = m
-	record, err := r.ledgerRecord(number, w, now, rep.HeldBy, entries)
+	record, err := r.ledgerRecord(number, w.watermark, now, w.rep.HeldBy, entries)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,8 @@ type runner struct {
 	said    map[string]bool // what this invocation has said of partitions: message and cause
 	tidied  event.Time      // when the state of ended pipelines was last looked for
 	unsure  *made           // a plan of which it is not known whether it was committed
+	alike   *alike          // nil: no other pipeline merges the same
+	ready   *work           // a plan that was begun together with those of pipelines that merge the same
 	history paneHistory
 	tally
 }
@@ -113,40 +115,62 @@ func (r *runner) run(ctx context.Context, req request) (Report, error) {
 	}
 }
 
+// work is a plan on its way, n-1 -> n.
+type work struct {
+	parts  []*partition
+	plan   *apply.Plan // n-1
+	now    event.Time
+	raised bool // it is due, and every partition is cut
+	rep    Report
+	err    error
+	decision
+}
+
 // attempt is the protocol's fire, n-1 -> n, from step 0 to step 6.
 func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
+	w := r.ready
+	if r.ready = nil; w == nil {
+		w = &work{}
+		w.err = r.cut(ctx, req, w)
+	}
+	if w.err == nil && w.raised {
+		w.err = r.complete(ctx, w)
+	}
+	return w.rep, w.err
+}
+
+// cut does what comes before the state is read: steps 0 to 2, the last of which cuts every partition.
+func (r *runner) cut(ctx context.Context, req request, w *work) error {
 	// The partitions first: where the very first commit of a group is in flight, a client sees it only for topics it knows.
 	all, err := r.Log.Partitions(ctx, r.pipe.Topics)
 	if err != nil {
-		return Report{}, fmt.Errorf("source partitions: %w", err)
+		return fmt.Errorf("source partitions: %w", err)
 	}
 	plan, err := r.committed(ctx)
 	if err != nil {
-		return Report{}, err
+		return err
 	}
 	r.settle(plan)
-	rep := Report{Plan: plan.Number, Watermark: plan.Watermark, At: plan.At}
+	w.plan, w.rep = plan, Report{Plan: plan.Number, Watermark: plan.Watermark, At: plan.At}
 	if r.rests = plan.Ended; r.rests {
-		rep.Quiet = true
-		return rep, r.ended(ctx, all, plan, req)
+		w.rep.Quiet = true
+		return r.ended(ctx, all, plan, req)
 	}
 	r.lived = r.lived || len(plan.Partitions) > 0
-	parts, err := r.partitions(ctx, all, plan, req)
-	if err != nil {
-		return rep, err
+	if w.parts, err = r.partitions(ctx, all, plan, req); err != nil {
+		return err
 	}
-	if err := r.statuses(ctx, parts, plan); err != nil {
-		return rep, err
+	if err := r.statuses(ctx, w.parts, plan); err != nil {
+		return err
 	}
-	r.setFloor(parts, plan)
-	if err := r.catchUp(ctx, parts, req); err != nil {
-		return rep, err
+	r.setFloor(w.parts, plan)
+	if err := r.catchUp(ctx, w.parts, req); err != nil {
+		return err
 	}
-	now := r.Clock()
-	d := r.decide(parts, plan, now, req, &rep)
-	w := d.watermark
-	if !d.due {
-		return rep, nil
+	w.now = r.Clock()
+	w.decision = r.decide(w.parts, plan, w.now, req, &w.rep)
+	if !w.due {
+		return nil
 	}
 	if r.session == nil {
 		// Only what is read after the session was opened is certain: nobody else can commit then.
@@ -154,33 +178,37 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 		if faults.Off(faults.PlanAfterOpen) {
 			r.plan = plan
 		}
-		return rep, err
+		return err
 	}
 	if r.claims(plan) {
-		return rep, r.makeClaim(ctx, parts, plan)
+		return r.makeClaim(ctx, w.parts, plan)
 	}
 	if err := r.loadHistory(ctx, plan); err != nil {
-		return rep, err
+		return err
 	}
-	if err := r.raise(ctx, parts, plan, w); err != nil {
-		return rep, err
-	}
-	out, err := r.read(ctx, parts, plan, d, now)
+	err = r.raise(ctx, w.parts, plan, w.watermark)
+	w.raised = err == nil
+	return err
+}
+
+// complete reads what the plan needs, computes and publishes it: steps 3 to 6.
+func (r *runner) complete(ctx context.Context, w *work) error {
+	out, err := r.read(ctx, w)
 	if err != nil {
-		return rep, err
+		return err
 	}
-	next, err := r.publish(ctx, parts, plan, d, now, out, &rep)
+	next, err := r.publish(ctx, w, out)
 	if err != nil {
-		return rep, err
+		return err
 	}
 	r.history.committed(next, out)
 	r.settle(next)
-	rep.Made, rep.Plan, rep.Watermark, rep.At, rep.Panes = true, next.Number, w, next.At, len(out.Panes)
-	r.logPlan(ctx, rep)
-	r.sweep(ctx, parts)
+	w.rep.Made, w.rep.Plan, w.rep.Watermark, w.rep.At, w.rep.Panes = true, next.Number, w.watermark, next.At, len(out.Panes)
+	r.logPlan(ctx, w.rep)
+	r.sweep(ctx, w.parts)
 	r.tidy(ctx)
 	r.keep(next)
-	return rep, nil
+	return nil
 }
 
 // committed is the plan n-1: known from the session's own last commit, else read.
@@ -226,11 +254,16 @@ func (r *runner) statuses(ctx context.Context, parts []*partition, plan *apply.P
 	for i, p := range parts {
 		tps[i] = p.TopicPartition
 	}
-	err := each(parts, func(p *partition) (err error) {
-		p.status, err = r.Store.Status(ctx, p.slot)
-		if err == nil && (p.status.HasCut(p.base.Token) || faults.Off(faults.Validate)) {
-			return nil
+	var amiss []*partition
+	failed := map[*partition]error{}
+	for i, st := range statestore.StatusAll(ctx, r.Store, slotsOf(parts)) {
+		p := parts[i]
+		if p.status = st.Value; st.Err != nil || !p.status.HasCut(p.base.Token) && !faults.Off(faults.Validate) {
+			amiss, failed[p] = append(amiss, p), st.Err
 		}
+	}
+	err := each(amiss, func(p *partition) error {
+		err := failed[p]
 		if errors.Is(err, statestore.ErrFormat) {
 			err = r.applier.Drop(ctx, p.Partition, err)
 		}
@@ -384,13 +417,15 @@ func (r *runner) decide(parts []*partition, plan *apply.Plan, now event.Time, re
 
 // raise cuts every partition at its applied offset: from here on ingest classifies against w.
 func (r *runner) raise(ctx context.Context, parts []*partition, plan *apply.Plan, w event.Time) error {
-	for _, p := range parts {
+	raises := make([]statestore.SlotRaise, len(parts))
+	for i, p := range parts {
 		p.token = r.NewToken() // in order: a test's tokens are counted, not drawn
-	}
-	err := each(parts, func(p *partition) (err error) {
-		p.raised, err = r.Store.Raise(ctx, p.slot, statestore.Raise{
+		raises[i] = statestore.SlotRaise{Slot: p.slot, Raise: statestore.Raise{
 			Token: p.token, Watermark: w, Base: p.base.Token, BaseOffset: p.base.Offset, Seen: p.status.Applied,
-		})
+		}}
+	}
+	err := eachWith(parts, statestore.RaiseAll(ctx, r.Store, raises), func(p *partition, m statestore.Meta, err error) error {
+		p.raised = m
 		return r.damaged(ctx, p, err)
 	})
 	if err != nil {
@@ -403,33 +438,60 @@ func (r *runner) raise(ctx context.Context, parts []*partition, plan *apply.Plan
 const readPage = 500
 
 // read reads what the plan needs, partition by partition in order, and computes it.
-func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan, d decision, now event.Time) (*pipeline.Outcome, error) {
-	err := each(parts, func(p *partition) (err error) {
-		st := p.status
-		if p.raised.Top.Offset > st.Applied && !faults.Off(faults.IndexAfterRaise) { // what was folded since the status may have begun other slices
-			if st, err = r.Store.Status(ctx, p.slot); err != nil {
-				return r.damaged(ctx, p, err)
-			}
+func (r *runner) read(ctx context.Context, w *work) (*pipeline.Outcome, error) {
+	if err := r.index(ctx, w.parts); err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	turn := pipeline.Turn{
+		Plan: w.plan.Number + 1, At: w.now, Prev: w.plan.Watermark, W: w.watermark, Early: w.early, Recount: !r.history.counted(w.plan), History: &r.history.History,
+	}
+	out, err := r.compute(ctx, w.parts, turn)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range w.parts {
+		p.outcome = out.Partitions[i]
+	}
+	return out, nil
+}
+
+// index finds the deltas of every partition.
+func (r *runner) index(ctx context.Context, parts []*partition) error {
+	var moved []*partition // what was folded since the status may have begun other slices
+	for _, p := range parts {
+		if p.raised.Top.Offset > p.status.Applied && !faults.Off(faults.IndexAfterRaise) {
+			moved = append(moved, p)
 		}
-		ids := make([]statestore.SliceID, 0, len(st.Slices))
-		for _, s := range st.Slices {
-			ids = append(ids, s.ID)
-		}
-		p.refs, err = r.Store.Index(ctx, p.slot, p.raised.Top.Token, ids)
+	}
+	err := eachWith(moved, statestore.StatusAll(ctx, r.Store, slotsOf(moved)), func(p *partition, st statestore.Status, err error) error {
+		p.status.Slices = st.Slices
 		return r.damaged(ctx, p, err)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("index: %w", err)
+		return err
 	}
+	asked := make([]statestore.SlotIndex, len(parts))
+	for i, p := range parts {
+		asked[i] = statestore.SlotIndex{Slot: p.slot, Token: p.raised.Top.Token}
+		for _, s := range p.status.Slices {
+			asked[i].Slices = append(asked[i].Slices, s.ID)
+		}
+	}
+	return eachWith(parts, statestore.IndexAll(ctx, r.Store, asked), func(p *partition, refs []statestore.DeltaRef, err error) error {
+		p.refs = refs
+		return r.damaged(ctx, p, err)
+	})
+}
+
+// feed feeds a firing what it needs.
+func (r *runner) feed(ctx context.Context, parts []*partition, turn pipeline.Turn) (*pipeline.Firing, *pipeline.Outcome, error) {
 	prefixes := make([]pipeline.Prefix, len(parts))
 	for i, p := range parts {
 		prefixes[i] = pipeline.Prefix{
 			TopicPartition: p.TopicPartition, Since: p.base.Offset, Upto: p.raised.Top.Offset, EarlySince: p.base.EarlySince, TakenOver: p.base.TakenOver, Refs: p.refs,
 		}
 	}
-	firing := r.pipe.NewFiring(pipeline.Turn{
-		Plan: plan.Number + 1, At: now, Prev: plan.Watermark, W: d.watermark, Early: d.early, Recount: !r.history.counted(plan), History: &r.history.History,
-	}, prefixes)
+	firing := r.pipe.NewFiring(turn, prefixes)
 	for i, p := range parts {
 		refs := firing.Needs(i)
 		for len(refs) > 0 {
@@ -437,44 +499,44 @@ func (r *runner) read(ctx context.Context, parts []*partition, plan *apply.Plan,
 			payloads, err := r.Store.Read(ctx, p.slot, p.raised.Top.Token, refs[:n])
 			if err = r.damaged(ctx, p, err); err != nil {
 				failure := apply.Failure{TopicPartition: p.TopicPartition, Err: err}
-				return nil, fmt.Errorf("read: %w", &apply.PartitionsError{Failures: []apply.Failure{failure}})
+				return nil, nil, fmt.Errorf("read: %w", &apply.PartitionsError{Failures: []apply.Failure{failure}})
 			}
 			if err := firing.Feed(i, refs[:n], payloads); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			refs = refs[n:]
 		}
 	}
 	out, err := firing.Finish()
-	if err != nil {
-		return nil, err
-	}
-	for i, p := range parts {
-		p.outcome = out.Partitions[i]
-	}
-	return out, nil
+	return firing, out, err
 }
 
 // sweep purges and compacts. It is tidying up: what it does not get done the next plan does.
 func (r *runner) sweep(ctx context.Context, parts []*partition) {
-	err := each(parts, func(p *partition) error {
-		o := &p.outcome
-		stored := map[delta.SliceID]bool{}
-		for _, ref := range p.refs {
-			stored[ref.Slice] = true
+	var swept []*partition
+	var sweeps []statestore.SlotSweep
+	for _, p := range parts {
+		if s, ok := p.sweep(); ok {
+			swept, sweeps = append(swept, p), append(sweeps, statestore.SlotSweep{Slot: p.slot, Sweep: s})
 		}
-		s := statestore.Sweep{Token: p.raised.Top.Token, Drop: o.Drop, Replace: o.Replace}
-		for _, t := range o.Trim {
-			if stored[t.Slice] {
-				s.Trim = append(s.Trim, t)
-			}
-		}
-		if len(s.Drop)+len(s.Replace)+len(s.Trim) == 0 {
-			return nil
-		}
-		return r.Store.Sweep(ctx, p.slot, s)
-	})
+	}
+	err := eachWith(swept, statestore.SweepAll(ctx, r.Store, sweeps), func(_ *partition, _ struct{}, err error) error { return err })
 	for _, g := range r.unsaid("sweep", err) {
 		r.Logger.WarnContext(ctx, "state was not tidied up, the next plan will do it", append(g.Attrs(), "pipeline", r.pipe.Name)...)
 	}
+}
+
+// sweep is what is to be purged and compacted in a partition; false: nothing.
+func (p *partition) sweep() (s statestore.Sweep, ok bool) {
+	stored := map[delta.SliceID]bool{}
+	for _, ref := range p.refs {
+		stored[ref.Slice] = true
+	}
+	s = statestore.Sweep{Token: p.raised.Top.Token, Drop: p.outcome.Drop, Replace: p.outcome.Replace}
+	for _, t := range p.outcome.Trim {
+		if stored[t.Slice] {
+			s.Trim = append(s.Trim, t)
+		}
+	}
+	return s, len(s.Drop)+len(s.Replace)+len(s.Trim) > 0
 }

@@ -52,13 +52,14 @@ func (h *Handler) tell(ctx context.Context, reports []Report, told map[string]bo
 
 // report makes a plan if one is due and says what became of it.
 func (r *runner) report(ctx context.Context, req request) Report {
-	r.tally = tally{}
-	began := time.Now() // how long it takes is no part of any result
+	if r.ready == nil {
+		r.start()
+	}
 	rep, err := r.run(ctx, req)
-	rep.Pipeline, rep.Began, rep.Took = r.pipe.Name, began, time.Since(began)
+	rep.Pipeline, rep.Began, rep.Took = r.pipe.Name, r.began, time.Since(r.began)
 	rep.Counted, rep.Final, rep.Unaccounted, rep.Repaired = r.counted, r.final, r.unaccounted, r.repaired
 	if rep.Made {
-		rep.Took = r.committedAt.Sub(began)
+		rep.Took = r.committedAt.Sub(r.began)
 	}
 	if err != nil {
 		rep.Err = fmt.Errorf("pipeline %s: %w", r.pipe.Name, err)
@@ -96,6 +97,29 @@ func (r *runner) damaged(ctx context.Context, p *partition, err error) error {
 		return left
 	}
 	return fmt.Errorf("%w: %w", errAgain, err)
+}
+
+// slotsOf returns the slots of partitions.
+func slotsOf(parts []*partition) []statestore.Slot {
+	out := make([]statestore.Slot, len(parts))
+	for i, p := range parts {
+		out[i] = p.slot
+	}
+	return out
+}
+
+// eachWith gives f what the store answered for every partition. What f fails with comes back as each's does.
+func eachWith[T any](parts []*partition, answers []statestore.Answer[T], f func(*partition, T, error) error) error {
+	var failed apply.PartitionsError
+	for i, p := range parts {
+		if err := f(p, answers[i].Value, answers[i].Err); err != nil {
+			failed.Failures = append(failed.Failures, apply.Failure{TopicPartition: p.TopicPartition, Err: err})
+		}
+	}
+	if len(failed.Failures) == 0 {
+		return nil
+	}
+	return &failed
 }
 
 // each runs f for all partitions side by side. What fails comes back as an apply.PartitionsError.

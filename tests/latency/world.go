@@ -122,7 +122,7 @@ func newWorld(ctx context.Context, c config) (*world, error) {
 		return nil, err
 	}
 	// Its records are stamped by the broker: what is measured begins when it has them.
-	if err = w.log.CreateTopic(ctx, w.topic(), c.partitions, 1, map[string]string{"message.timestamp.type": "LogAppendTime"}); err != nil {
+	if err := w.log.CreateTopic(ctx, w.topic(), c.partitions, 1, map[string]string{"message.timestamp.type": "LogAppendTime"}); err != nil {
 		return nil, err
 	}
 	if w.store, err = settings.OpenRedis(ctx, w.app, []string{c.redis}); err != nil {

@@ -119,9 +119,10 @@ pipelines:
 	books := []event.TopicPartition{{Topic: spec.LedgerTopic}} // a topic of all tests: the transaction of another one may be open in it
 	equal := func(when string) {
 		t.Helper()
-		offsets, err := client.Offsets(ctx, books)
+		offsets, err := client.Offsets(t.Context(), books)
 		if err == nil {
-			err = client.Read(ctx, books[0], offsets[books[0]].End-1, offsets[books[0]].End, func([]event.Record, int64) error { return nil }) // waits
+			end := offsets[books[0]].End
+			err = client.Read(t.Context(), books[0], end-1, end, func([]event.Record, int64) error { return nil }) // waits
 		}
 		if err != nil {
 			t.Fatal(err)
