@@ -15,10 +15,10 @@ const MaxPaths = 256
 var (
 	// ErrDecode is returned for a record value that is not what its format says: not one well-formed JSON document, one in
 	// which a path that is asked for occurs twice, not one row. The record can never be read: it is no use to try again.
-	ErrDecode = errors.New("event: undecodable value")
+	ErrDecode = errors.New("undecodable value")
 	// ErrAmbiguous is what an error of Extract also is, besides ErrDecode, where nothing but one of the paths asked for is wrong: it
 	// occurs twice. Whoever does not ask for that path can read the value.
-	ErrAmbiguous = errors.New("event: a field is there twice")
+	ErrAmbiguous = errors.New("a field is there twice")
 	// ErrPath is returned for a path that no Decoder can read, or not one of this format.
 	ErrPath = errors.New("event: illegal field path")
 )

@@ -9,11 +9,12 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/jsonscan"
 )
 
+// What is wrong with a record is told in its dead letter. The texts of such errors therefore do not begin with the package.
 var (
-	// ErrNotFinite is returned for a number that is too large for a float64.
-	ErrNotFinite = errors.New("event: number is out of range")
+	// ErrNotFinite is returned for a number that is too large for a float64, and where a format knows NaN and infinities, for those.
+	ErrNotFinite = errors.New("not a finite float64")
 	// ErrNumber is returned for text that is not a JSON number.
-	ErrNumber = errors.New("event: not a number")
+	ErrNumber = errors.New("not a number")
 )
 
 // ParseFloat returns the float64 nearest to the JSON number raw, ties to even; what is too small is 0. It does not allocate

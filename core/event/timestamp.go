@@ -9,7 +9,7 @@ import (
 )
 
 // ErrTimestamp is returned for a field that is not a point in time, or one that Time cannot hold.
-var ErrTimestamp = errors.New("event: invalid timestamp")
+var ErrTimestamp = errors.New("invalid timestamp")
 
 // ParseTimestamp reads an event time out of a field. A number, also with decimals or an exponent, counts units since the
 // Unix epoch: "s", "ms", "us" or "ns". A string is RFC 3339, whatever the unit; digits alone are not. What is below a

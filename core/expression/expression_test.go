@@ -77,7 +77,7 @@ func TestErrorsSayWhatAndWhichFieldsAreMissing(t *testing.T) {
 		{`tags[5]`, `{"tags":[1]}`, "index out of range: 5 (array length is 1) (character 5)"},
 		{`a / b * 1`, `{"a":1,"b":0}`, "the result is not a finite number"},
 		{`a % b`, `{"a":1,"b":0}`, "remainder of a division by 0 (character 3)"},
-		{`a + 0`, `{"a":1e999}`, `field a: parse "1e999": event: number is out of range`},
+		{`a + 0`, `{"a":1e999}`, `field a: parse "1e999": not a finite float64`},
 		{`a["b"][0]`, `{"a":{"b":[{"c":1}]}}`, "the result is a mapping, not a string, a number, true or false"},
 		{`text + ""`, long, "field text: 65537 bytes, at most 65536 are possible in an expression"},
 		{`len(list)`, long, "field list: an array of 1001 elements, at most 1000 are possible in an expression"},

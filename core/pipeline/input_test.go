@@ -51,7 +51,7 @@ aggregates: {ms: [sum], s: [max], note: [last]}`)
 	f("1;007;250;12.50", "1000 service=007 250 1:12.50 0.25")
 	f("1.5;test;250;", "filtered at 1500")
 	f(";chat;250;", "timestamp_missing: field time is missing or null")
-	f("soon;chat;250;", `timestamp_invalid: field time: string "soon": event: invalid timestamp`)
+	f("soon;chat;250;", `timestamp_invalid: field time: string "soon": invalid timestamp`)
 	f("9000;chat;250;", "timestamp_future: event time 1970-01-01T02:30:00Z is more than 16m40s after the record's timestamp 1970-01-01T00:00:01Z")
 	f("1;;250;", "key_missing: field service is missing, null, an object or an array")
 	f("1;chat", "decode: byte 6: the row ends after 2 of 4 columns")
@@ -75,9 +75,9 @@ aggregates: [sum]`)
 		"007,2":      "value_type: field v is string, not a number",
 		"true,2":     "value_type: field v is boolean, not a number",
 		`"",2`:       "value_type: field v is string, not a number",
-		"1,NaN":      "value_not_finite: field w: event: number is out of range",
-		"1,1e999":    `value_not_finite: field w: parse "1e999": event: number is out of range`,
-		"-Infinity,": "value_not_finite: field v: event: number is out of range",
+		"1,NaN":      "value_not_finite: field w: not a finite float64",
+		"1,1e999":    `value_not_finite: field w: parse "1e999": not a finite float64`,
+		"-Infinity,": "value_not_finite: field v: not a finite float64",
 	} {
 		if got := readText(p, value); got != want {
 			t.Errorf("%q: got %s, want %s", value, got, want)
@@ -99,7 +99,7 @@ func TestATextIsTheValueAtTheTimeOfItsRecord(t *testing.T) {
 		{numbers, "", "value_missing: no value of the pipeline is in the record"},
 		{numbers, "fast", "value_type: field value is string, not a number"},
 		{numbers, "true", "value_type: field value is boolean, not a number"},
-		{numbers, "NaN", "value_not_finite: field value: event: number is out of range"},
+		{numbers, "NaN", "value_not_finite: field value: not a finite float64"},
 		{numbers, "12\xff", "decode: byte 2: invalid UTF-8, found 0xff"},
 		{scalars, "fast", "1000 value=fast 2:fast"},
 		{scalars, "007", "1000 value=007 2:007"},

@@ -67,7 +67,7 @@ aggregates: {cents: [sum], raw: [last]}`)
 		{`{"kind":"call","tokens":1,"price":"high"}`, `0  [] false expression map.cost: invalid operation: number * string (character 15)`},
 		{`{"kind":"call","tokens":1,"price":1,"seconds":1}`, `0  [] false expression map.model: is nil, not string (character 1); missing or null: model`},
 		{`{"kind":"call","tokens":1,"price":1,"model":"a","seconds":1}`, `0  [] false key_missing field attributes.region is missing, null, an object or an array`},
-		{`{"kind":"call"`, `0  [] false decode event: undecodable value: byte 14: unexpected end`},
+		{`{"kind":"call"`, `0  [] false decode undecodable value: byte 14: unexpected end`},
 	} {
 		rec := at(0, c.record)
 		got := r.Read(&rec)

@@ -102,11 +102,11 @@ func TestRowsAreFoldedAndBadOnesDeadLettered(t *testing.T) {
 			"0 service=chat": {"count": 2.0, "sum": 42.0}, "0 service=search": {"count": 1.0, "sum": 5.0}, "10 service=chat": {"count": 1.0, "sum": 1.0},
 		},
 		Dead: []string{
-			"3 decode: event: undecodable value: byte 9: the row ends after 2 of 3 columns",
+			"3 decode: undecodable value: byte 9: the row ends after 2 of 3 columns",
 			"4 value_type: field ms is string, not a number",
-			"5 value_not_finite: field ms: event: number is out of range",
+			"5 value_not_finite: field ms: not a finite float64",
 			"6 key_missing: field service is missing, null, an object or an array",
-			"7 decode: event: undecodable value: byte 12: a second row",
+			"7 decode: undecodable value: byte 12: a second row",
 		},
 		Values: []string{"4000,chat", "4000,chat,fast\n", "4000,chat,NaN", "4000,,1", "4000,chat,1\n5000,chat,1"},
 	}
@@ -124,8 +124,8 @@ func TestPlainNumbersNeedNothingButTheirFormat(t *testing.T) {
 		Dead: []string{
 			"2 value_missing: no value of the pipeline is in the record",
 			"3 value_type: field value is string, not a number",
-			"4 value_not_finite: field value: event: number is out of range",
-			"5 decode: event: undecodable value: byte 0: invalid UTF-8, found 0xff",
+			"4 value_not_finite: field value: not a finite float64",
+			"5 decode: undecodable value: byte 0: invalid UTF-8, found 0xff",
 		},
 		Values: []string{"", "fast", "-Infinity", "\xff"},
 	}
@@ -181,7 +181,7 @@ func TestWithoutThePrefixOfARegistryResultsAreThoseWithIt(t *testing.T) {
 	}
 	dead := []string{
 		"4 value_missing: no value of the pipeline is in the record",
-		`5 decode: event: undecodable value: behind the prefix of schema 7: byte 0: want a value, found '\x02': only JSON is read, not Avro or Protobuf`,
+		`5 decode: undecodable value: behind the prefix of schema 7: byte 0: want a value, found '\x02': only JSON is read, not Avro or Protobuf`,
 	}
 	if !slices.Equal(want.Dead, dead) || !slices.Equal(want.Values, logged[4:6]) {
 		t.Errorf("with prefixes: dead letters %q, %q", want.Dead, want.Values)
