@@ -326,12 +326,12 @@ func TestAnEnvironmentThatDiedWhileItWaitedIsReplaced(t *testing.T) {
 }
 
 func TestATimeOutIsToldAndTheProcessGoesOnForAWhile(t *testing.T) {
-	f, told := function(t, host.Options{Timeout: 300 * time.Millisecond, Overrun: 2 * time.Second})
+	f, told := function(t, host.Options{Timeout: 300 * time.Millisecond, Overrun: 10 * time.Second})
 	var pid, next int
 	invoke(t, f, "", &pid)
 	began := time.Now()
-	said := fails(t, f, "hang 600ms")
-	if took := time.Since(began); took < 300*time.Millisecond || took > 550*time.Millisecond {
+	said := fails(t, f, "hang 2s")
+	if took := time.Since(began); took < 300*time.Millisecond || took >= 2*time.Second {
 		t.Errorf("told after %s", took)
 	}
 	if said.Type != "Sandbox.Timedout" || !strings.Contains(string(said.Body), "Task timed out after 0.30 seconds") || !errors.Is(said, host.ErrTimeout) {
@@ -347,7 +347,7 @@ func TestATimeOutIsToldAndTheProcessGoesOnForAWhile(t *testing.T) {
 	if next == pid {
 		t.Error("the environment was used again")
 	}
-	await(t, "what it wrote after its time-out", func() bool { return strings.Contains(f.Log(), "hung for 600ms") })
+	await(t, "what it wrote after its time-out", func() bool { return strings.Contains(f.Log(), "hung for 2s") })
 	// Its answer is not taken any more, by which the runtime ends itself.
 	await(t, "its end", func() bool { return !alive(pid) })
 	if !strings.Contains(f.Log(), "status code: 410") {
