@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -31,7 +32,7 @@ func (s *Store) CommitAll(ctx context.Context, commits []statestore.SlotCommit) 
 		groups, encoded = s.encode(encoded, c.Deltas)
 		one, bytes, ok := s.oneCall(keysOf(slot), s.scripts.commit, commitArgs(c), groups)
 		if !ok {
-			out[i].Value, out[i].Err = s.Commit(ctx, slot, c)
+			b.addAlone(func() { out[i].Value, out[i].Err = s.Commit(ctx, slot, c) })
 			continue
 		}
 		b.add(i, one, bytes)
@@ -79,7 +80,7 @@ func (s *Store) IndexAll(ctx context.Context, asked []statestore.SlotIndex) []st
 		case err != nil:
 			out[i].Err = err
 		case len(a.Slices) > s.limits.lists:
-			out[i].Value, out[i].Err = s.Index(ctx, a.Slot, a.Token, a.Slices)
+			b.addAlone(func() { out[i].Value, out[i].Err = s.Index(ctx, a.Slot, a.Token, a.Slices) })
 		default:
 			b.add(i, s.indexCall(keysOf(a.Slot), a.Token, a.Slices), 0)
 		}
@@ -103,7 +104,7 @@ func (s *Store) SweepAll(ctx context.Context, sweeps []statestore.SlotSweep) []s
 		fixed, with := sweepArgs(w)
 		one, bytes, ok := s.oneCall(keysOf(slot), s.scripts.sweep, fixed, groupDeltas(s.codec, with))
 		if !ok {
-			out[i].Err = s.Sweep(ctx, slot, w)
+			b.addAlone(func() { out[i].Err = s.Sweep(ctx, slot, w) })
 			continue
 		}
 		b.add(i, one, bytes)
@@ -116,43 +117,72 @@ func (s *Store) SweepAll(ctx context.Context, sweeps []statestore.SlotSweep) []s
 type bundle struct {
 	calls []call
 	at    []int // of each, the index that it has for the caller
-	bytes []int
+	bytes []int // of each, what it sends
+	alone []func()
 }
 
 func (b *bundle) add(i int, c call, bytes int) {
 	b.calls, b.at, b.bytes = append(b.calls, c), append(b.at, i), append(b.bytes, bytes)
 }
 
-// runBundle calls everything, what goes to one server together, and tells what became of each.
+// addAlone adds what does not fit into one call, and so takes several of its own.
+func (b *bundle) addAlone(f func()) { b.alone = append(b.alone, f) }
+
+// runBundle calls everything, what goes to one server together, and tells what became of each; not one after the other.
 func (s *Store) runBundle(ctx context.Context, b *bundle, tell func(i int, got called)) {
-	var batches []*batch
+	byNode := map[string][]*batch{}
 	for n, c := range b.calls {
-		node := s.node(ctx, c.keys[0])
-		var to *batch
-		for _, x := range batches {
-			if x.node == node && x.bytes+b.bytes[n] <= s.limits.bytes {
-				to = x
+		node, lists := s.node(ctx, c.keys[0]), len(c.keys)-baseKeys
+		batches := byNode[node]
+		if len(batches) == 0 || !batches[len(batches)-1].takes(s.limits, lists, b.bytes[n]) {
+			batches = append(batches, &batch{})
+			byNode[node] = batches
+		}
+		to := batches[len(batches)-1]
+		to.calls, to.at, to.lists, to.bytes = append(to.calls, c), append(to.at, b.at[n]), to.lists+lists, to.bytes+b.bytes[n]
+	}
+	tasks := b.alone
+	for _, batches := range byNode {
+		tasks = append(tasks, func() {
+			for _, x := range batches {
+				for n, got := range s.runAll(ctx, x.calls) {
+					tell(x.at[n], got)
+				}
 			}
-		}
-		if to == nil {
-			to = &batch{node: node}
-			batches = append(batches, to)
-		}
-		to.calls, to.at, to.bytes = append(to.calls, c), append(to.at, b.at[n]), to.bytes+b.bytes[n]
+		})
 	}
-	for _, x := range batches {
-		for n, got := range s.runAll(ctx, x.calls) {
-			tell(x.at[n], got)
-		}
-	}
+	sideBySide(tasks)
 }
 
-// batch is calls that go to one server together.
+// sideBySide runs the last task itself, which often is the only one.
+func sideBySide(tasks []func()) {
+	if len(tasks) == 0 {
+		return
+	}
+	limit := make(chan struct{}, maxSideBySide)
+	var wg sync.WaitGroup
+	for _, task := range tasks[:len(tasks)-1] {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			task()
+		})
+	}
+	tasks[len(tasks)-1]()
+	wg.Wait()
+}
+
+// batch is calls that go to one server together. All of them have the time that one call has, so they are bounded in what they ask for.
 type batch struct {
-	node  string
 	calls []call
 	at    []int // of each, the index that it has for the caller
+	lists int   // that are named
 	bytes int
+}
+
+// takes reports whether there is room for a call.
+func (b *batch) takes(l limits, lists, bytes int) bool {
+	return len(b.calls) < maxTogether && b.bytes+bytes <= l.bytes && b.lists+lists <= l.lists
 }
 
 // encoding is deltas in their stored form.
@@ -209,17 +239,19 @@ func (s *Store) runAll(ctx context.Context, calls []call) []called {
 	return out
 }
 
-// processAll sends commands together, and once more with credentials that were asked for anew where those that were kept were
-// refused. The error is that of the connection: what servers answered is with the commands.
+// processAll sends commands together, and those that were not answered once more with credentials that were asked for anew, where those
+// that were kept were refused. The error is that of the connection: what servers answered is with the commands.
 func (s *Store) processAll(ctx context.Context, calls []call, cmds []*redis.Cmd) error {
 	send := func() error {
 		pipe := s.client.Pipeline()
 		for i, cmd := range cmds {
-			if calls[i].once {
+			switch {
+			case cmd.Val() != nil: // answered already
+			case calls[i].once:
 				_ = pipe.Process(ctx, onceCmd{cmd}) // it is only queued
-				continue
+			default:
+				_ = pipe.Process(ctx, cmd)
 			}
-			_ = pipe.Process(ctx, cmd)
 		}
 		_, err := pipe.Exec(ctx)
 		if err == nil {

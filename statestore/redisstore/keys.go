@@ -25,9 +25,12 @@ func (k slotKeys) list(id statestore.SliceID) string {
 	return string(statestore.AppendSlice([]byte(k.prefix+"d:"), id))
 }
 
-// base returns what every script takes first: head, slices and stage.
+// baseKeys is how many keys every script takes before those of lists.
+const baseKeys = 3
+
+// base returns them: head, slices and stage.
 func (k slotKeys) base(extra int) []string {
-	return append(make([]string, 0, 3+extra), k.head(), k.prefix+"s", k.prefix+"r")
+	return append(make([]string, 0, baseKeys+extra), k.head(), k.prefix+"s", k.prefix+"r")
 }
 
 // headPattern matches the heads of a pipeline's slots, or of all slots if pipeline is empty.

@@ -40,6 +40,11 @@ const (
 	maxLists     = 500     // lists asked for
 )
 
+const (
+	maxTogether   = 64 // calls that are sent together
+	maxSideBySide = 16 // servers, and calls that are made by themselves, at once
+)
+
 // Options says where the store is.
 type Options struct {
 	// URLs are redis:// or rediss:// (TLS) URLs, or host:port. More than one are nodes of one cluster, and say the same of user,

@@ -215,6 +215,22 @@ func TestRetriesAfterALostAnswer(t *testing.T) {
 		if m, err = s.Load(t.Context(), slot); err != nil || m.Top.Token != token || m.Base.Token != top {
 			t.Errorf("head after it: %+v, %v", m, err)
 		}
+
+		lose.Store(1)
+		other := slot
+		other.Partition++ // in a cluster perhaps on another node, whose answer is not lost
+		created(t, s, other, 0)
+		base = token
+		token = newToken()
+		got := lossy.RaiseAll(t.Context(), []statestore.SlotRaise{
+			{Slot: slot, Raise: statestore.Raise{Token: token, Base: base, Watermark: 10}}, {Slot: other, Raise: statestore.Raise{Token: newToken(), Base: newToken()}},
+		})
+		if lost := got[0].Err != nil; lost && errors.Is(got[0].Err, statestore.ErrRefused) || !lost && !errors.Is(got[1].Err, statestore.ErrUnreachable) {
+			t.Errorf("raises whose answers were lost: %v, %v; want errors of the connection", got[0].Err, got[1].Err)
+		}
+		if m, err = s.Load(t.Context(), slot); err != nil || m.Top.Token != token || m.Base.Token != base {
+			t.Errorf("head after it: %+v, %v", m, err)
+		}
 	})
 }
 
