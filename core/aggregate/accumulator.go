@@ -207,6 +207,17 @@ func (a *accumulator) flush(p *valuePlan) {
 	a.pending, a.centroids = a.pending[:0], a.centroids[:0]
 }
 
+// arrange changes a as evaluating it would.
+func (a *accumulator) arrange(p *valuePlan) {
+	switch {
+	case p.needs&needSamples == 0:
+	case a.folded == 0:
+		a.sortPending()
+	default:
+		a.flush(p)
+	}
+}
+
 func (a *accumulator) sortPending() []float64 {
 	sortFloats(a.pending)
 	return a.pending
@@ -214,12 +225,10 @@ func (a *accumulator) sortPending() []float64 {
 
 // totals sets t to what the functions are evaluated on. It is valid until a changes.
 func (a *accumulator) totals(t *totals, p *valuePlan) {
+	a.arrange(p)
 	switch needs := p.needs; {
 	case needs&needSamples != 0 && a.folded == 0:
-		t.fold(needs, a.sortPending())
-	case needs&needSamples != 0:
-		a.flush(p)
-		fallthrough
+		t.fold(needs, a.pending)
 	default:
 		*t = totals{n: a.folded, sum: a.sum, moments: a.moments, extrema: a.extrema, digest: &a.digest, scale: p.scale}
 	}

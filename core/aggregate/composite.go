@@ -219,6 +219,15 @@ func (c *Composite) AddInput(r *Row, value int, in *Input) {
 // Records returns the number of records.
 func (c *Composite) Records(r *Row) int64 { return r.records }
 
+// Arrange does with r what evaluating it does before anything else: values that wait are sorted, and where there are too many to keep,
+// folded. It changes no result of r. But what another row comes to by a merge depends on it, by less than the error of a sketch: where
+// a row is evaluated and merged into others, and the order of these is not to matter, it is arranged first.
+func (c *Composite) Arrange(r *Row) {
+	for i := range r.values {
+		r.values[i].arrange(&c.values[i])
+	}
+}
+
 // Merge adds src to dst. It keeps the laws of the package. src is not changed; it must be another row, of this composite.
 func (c *Composite) Merge(dst, src *Row) {
 	dst.records += src.records

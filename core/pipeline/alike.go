@@ -67,13 +67,17 @@ func sliceRefs(refs []delta.Ref) []delta.Ref {
 	return slices.DeleteFunc(refs, func(r delta.Ref) bool { return r.Slice.Window >= delta.FirstReserved })
 }
 
-// settleFed ends what the firing is fed. If it was to take over the work of another one, it does that, or returns ErrUnlike.
-func (f *Firing) settleFed() error {
-	if f.fed == nil {
-		return nil
+// endFeeding ends what the firing is fed. If it was to take over the work of another one, it does that, or returns ErrUnlike.
+func (f *Firing) endFeeding() error {
+	if f.fed != nil {
+		f.fed.hash.Sum(f.fed.sum[:0])
 	}
-	f.fed.hash.Sum(f.fed.sum[:0])
 	if f.like == nil {
+		for i := range f.windows {
+			for _, t := range f.windows[i].tables {
+				t.arrange(f.p.composite)
+			}
+		}
 		return nil
 	}
 	if f.fed.sum != f.like.fed.sum {

@@ -110,6 +110,7 @@ func (p *Pipeline) NewFiring(turn Turn, parts []Prefix) *Firing {
 	if turn.Lends {
 		f.fed = &fed{hash: sha256.New()}
 		f.borrow(turn.Like)
+		f.turn.Like = nil // it holds all that it has merged
 	}
 	return f
 }
@@ -240,7 +241,7 @@ type PartitionOutcome struct {
 
 // Finish computes the plan. With Turn.Like it may fail with ErrUnlike.
 func (f *Firing) Finish() (*Outcome, error) {
-	if err := f.settleFed(); err != nil {
+	if err := f.endFeeding(); err != nil {
 		return nil, err
 	}
 	out := &Outcome{}

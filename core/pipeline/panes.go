@@ -139,7 +139,7 @@ func (f *Firing) leave(c *candidate) {
 	next := c.sent
 	if f.p.discards() && c.gained {
 		if next.Pending = nil; f.p.composite.Records(c.row) > 0 {
-			next.Pending = f.p.composite.AppendBinary(nil, c.row)
+			next.Pending = f.stored(c.row)
 		}
 		// Without early panes an open window has sent nothing, and the state has all of it.
 		if c.timing == TimingEarly && !f.p.Trigger.Early() && next.Next == 0 {
@@ -232,6 +232,14 @@ func (f *Firing) unsent(c *candidate, closed bool, old, news *aggregate.Row) *ag
 	f.p.composite.Merge(row, old)
 	f.p.composite.Merge(row, news)
 	return row
+}
+
+// stored returns the stored form of a row that others may read: writing one may change it.
+func (f *Firing) stored(r *aggregate.Row) []byte {
+	row := &aggregate.Row{}
+	f.p.composite.Reset(row)
+	f.p.composite.Merge(row, r)
+	return f.p.composite.AppendBinary(nil, row)
 }
 
 // pendingRow decodes a row of the history, which was looked at when it was read.

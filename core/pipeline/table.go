@@ -36,6 +36,16 @@ func (t *table) merge(c *aggregate.Composite, o *table) {
 	}
 }
 
+// arrange arranges all rows: panes are evaluated, and merged into those of other windows, in no fixed order.
+func (t *table) arrange(c *aggregate.Composite) {
+	for i := range t.rows {
+		c.Arrange(&t.rows[i])
+	}
+	for i := range t.news {
+		c.Arrange(&t.news[i])
+	}
+}
+
 func (t *table) row(c *aggregate.Composite, key []byte) int32 {
 	if i, ok := t.at[string(key)]; ok {
 		return i

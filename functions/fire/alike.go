@@ -3,6 +3,7 @@ package fire
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/core/pipeline"
 )
@@ -28,18 +29,27 @@ func findAlike(runners []*runner) {
 	}
 }
 
-// prepare begins the plans of pipelines that merge the same, up to the cuts.
+// prepare begins the plans of pipelines that are alike, those of one kind after the other, up to the cuts. It gives up after a while:
+// where something hangs, or much has to be caught up with, the others must not wait. Who is not prepared begins when it is its turn.
 func prepare(ctx context.Context, runners []*runner, req request) {
-	for _, r := range runners {
-		if r.alike != nil {
-			r.alike.last = nil
-			r.prepare(ctx, req)
+	short, cancel := look(ctx)
+	defer cancel()
+	done := map[*alike]bool{nil: true}
+	for i, first := range runners {
+		if done[first.alike] {
+			continue
+		}
+		done[first.alike] = true
+		for _, r := range runners[i:] {
+			if r.alike == first.alike && short.Err() == nil {
+				r.prepare(short, req)
+			}
 		}
 	}
 }
 
-// release forgets what was merged.
-func release(runners []*runner) {
+// forget lets go of what was merged.
+func forget(runners []*runner) {
 	for _, r := range runners {
 		if r.alike != nil {
 			r.alike.last = nil
@@ -49,17 +59,24 @@ func release(runners []*runner) {
 
 // prepare begins a plan as run does, and leaves it where the state is to be read.
 func (r *runner) prepare(ctx context.Context, req request) {
-	r.start()
-	for range maxAttempts {
-		w := &work{}
+	r.tally = tally{}
+	began := time.Now()
+	for tries := 1; tries <= maxAttempts; tries++ {
+		w := &work{tries: tries}
 		w.err = r.cut(ctx, req, w)
-		if r.ready = w; !errors.Is(w.err, errAgain) || ctx.Err() != nil {
-			return
+		if r.ready = w; !errors.Is(w.err, errAgain) {
+			break
 		}
 	}
+	if ctx.Err() != nil && r.ready.err != nil { // only because the time was short
+		r.ready = nil
+		r.closeSession()
+		r.claim.number = noClaim
+	}
+	r.prepared = max(time.Since(began), 1)
 }
 
-// compute computes a plan: from what the last one has merged, if it is fed the same.
+// compute computes a plan: from what the last one has merged, if it is fed the same. So there are the tables of two firings at most.
 func (r *runner) compute(ctx context.Context, parts []*partition, turn pipeline.Turn) (*pipeline.Outcome, error) {
 	if r.alike == nil {
 		_, out, err := r.feed(ctx, parts, turn)

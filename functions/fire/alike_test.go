@@ -2,12 +2,14 @@ package fire_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/core/spec"
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
 	"github.com/llm-auto-optimizer/tidemark/functions/fire"
+	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
 	"github.com/llm-auto-optimizer/tidemark/statestore"
@@ -31,11 +34,13 @@ type siblings struct {
 	log      *memlog.Log
 	appliers []*apply.Applier
 	fire     *fire.Handler
+	store    *memstore.Store
 	logged   bytes.Buffer
 	now      event.Time
 }
 
-func newSiblings(t *testing.T, functions ...string) *siblings {
+// newSiblings makes a pipeline for each list of functions. publish may stand between firer and log; nil: nothing does.
+func newSiblings(t *testing.T, publish func(kafkaio.Publisher) kafkaio.Publisher, functions ...string) *siblings {
 	t.Helper()
 	text := "app: test\nprocessor:\n  watermark: {max_out_of_orderness_secs: 0, emit_interval_secs: 0, idle_timeout_secs: 60}\npipelines:\n"
 	for i, f := range functions {
@@ -59,14 +64,19 @@ func newSiblings(t *testing.T, functions ...string) *siblings {
 			t.Fatal(err)
 		}
 	}
-	tokens, store := uint64(0), memstore.New()
+	tokens := uint64(0)
+	w.store = memstore.New()
 	clock := func() event.Time { return w.now }
 	logger := slog.New(slog.NewTextHandler(&w.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	for _, p := range w.pipes {
-		w.appliers = append(w.appliers, apply.New(apply.Deps{Pipeline: p, Store: store, Log: w.log, Errors: app.Errors, Buffer: app.BufferSize, Clock: clock, Logger: logger}))
+		w.appliers = append(w.appliers, apply.New(apply.Deps{Pipeline: p, Store: w.store, Log: w.log, Errors: app.Errors, Buffer: app.BufferSize, Clock: clock, Logger: logger}))
+	}
+	var publisher kafkaio.Publisher = w.log
+	if publish != nil {
+		publisher = publish(w.log)
 	}
 	w.fire = fire.New(fire.Deps{
-		App: app, Pipelines: w.pipes, Store: store, Log: w.log, Publisher: w.log, Clock: clock, Logger: logger,
+		App: app, Pipelines: w.pipes, Store: w.store, Log: w.log, Publisher: publisher, Clock: clock, Logger: logger,
 		NewToken: func() (t statestore.Token) {
 			tokens++
 			binary.BigEndian.PutUint64(t[:], tokens)
@@ -121,7 +131,7 @@ func TestPipelinesThatAreAlikeAreMergedOnce(t *testing.T) {
 		if only >= 0 {
 			mine = functions[only : only+1]
 		}
-		w := newSiblings(t, mine...)
+		w := newSiblings(t, nil, mine...)
 		ends := [2]int64{}
 		for n := range event.Time(40) {
 			partition := int32(chance.IntN(2))
@@ -169,6 +179,100 @@ func TestPipelinesThatAreAlikeAreMergedOnce(t *testing.T) {
 		}
 		if strings.Contains(alone.logged.String(), "what another pipeline's has merged") {
 			t.Error("a pipeline that is the only one has taken over somebody's work")
+		}
+	}
+}
+
+// appendBoth appends a record of the time 4n to both partitions.
+func appendBoth(t *testing.T, log *memlog.Log, n int64, value string) {
+	t.Helper()
+	for partition := range int32(2) {
+		if err := log.Append("events", partition, event.Record{Offset: memlog.Next, Timestamp: event.Time(n * 4), Key: []byte("k"), Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The state of a pipeline may hold other things under the same offsets: then it merges for itself.
+func TestAPipelineThatIsNotAlikeAfterAllMergesForItself(t *testing.T) {
+	w := newSiblings(t, nil, "sum", "sum", "sum")
+	other := memlog.New(memlog.Options{}) // what the second pipeline has folded
+	if err := other.CreateTopic("events", 2); err != nil {
+		t.Fatal(err)
+	}
+	w.appliers[1] = apply.New(apply.Deps{
+		Pipeline: w.pipes[1], Store: w.store, Log: sameGroups{other, w.log}, Buffer: 1000, Clock: func() event.Time { return w.now }, Logger: slog.New(slog.DiscardHandler),
+	})
+	for n := range int64(20) {
+		appendBoth(t, w.log, n, `{"value":1}`)
+		appendBoth(t, other, n, `{"value":2}`)
+		for i := range w.pipes {
+			w.catchUp(t, i, 0, n+1)
+			w.catchUp(t, i, 1, n+1)
+		}
+		w.run(t)
+	}
+	for i := range w.pipes {
+		got := strings.Join(w.published(i), "\n")
+		if one, two := strings.Contains(got, `{"sum":10}`), strings.Contains(got, `{"sum":20}`); one != (i != 1) || two != (i == 1) {
+			t.Errorf("pipeline %d, which has folded %ds:\n%s", i, 1+i%2, got)
+		}
+	}
+}
+
+// sameGroups is a log with the groups and the identity of another one.
+type sameGroups struct {
+	*memlog.Log
+	of *memlog.Log
+}
+
+func (s sameGroups) Group(ctx context.Context, group string) (map[event.TopicPartition]kafkaio.Committed, error) {
+	return s.of.Group(ctx, group)
+}
+
+// hanging is a publisher whose sessions of one pipeline cannot be opened any more once it hangs.
+type hanging struct {
+	kafkaio.Publisher
+	group string
+	hangs bool
+}
+
+func (h *hanging) Open(ctx context.Context, id string) (kafkaio.Session, error) {
+	if h.hangs && id == h.group {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return h.Publisher.Open(ctx, id)
+}
+
+// Pipelines that are alike begin together, but one that hangs does not keep the others from their plans.
+func TestAPipelineThatHangsHoldsUpNoOther(t *testing.T) {
+	var publisher *hanging
+	w := newSiblings(t, func(p kafkaio.Publisher) kafkaio.Publisher {
+		publisher = &hanging{Publisher: p}
+		return publisher
+	}, "sum", "sum", "sum")
+	publisher.group, publisher.hangs = w.pipes[1].Group(), true
+	w.fire.Close() // sessions are opened anew
+	for n := range int64(20) {
+		appendBoth(t, w.log, n, `{"value":1}`)
+	}
+	for i := range w.pipes {
+		w.catchUp(t, i, 0, 20)
+		w.catchUp(t, i, 1, 20)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
+	defer cancel()
+	for i, r := range w.fire.Run(ctx, apply.Nudge{}) {
+		if want := i == 0; r.Made != want && i < 2 {
+			t.Errorf("pipeline %d made a plan: %v, %v", i, r.Made, r.Err)
+		}
+	}
+	publisher.hangs = false
+	w.run(t)
+	for i := range w.pipes {
+		if len(w.published(i)) == 0 || len(w.published(i)) != len(w.published(0)) {
+			t.Errorf("pipeline %d has published %d records", i, len(w.published(i)))
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (h *Handler) runAll(ctx context.Context, req request) []Report {
 		r.said = nil
 	}
 	prepare(ctx, h.runners, req)
-	defer release(h.runners)
+	defer forget(h.runners)
 	for _, r := range h.runners {
 		reports = append(reports, r.report(ctx, req))
 	}

@@ -9,16 +9,13 @@ import (
 
 // tally is what one run did, over all of its attempts.
 type tally struct {
-	began       time.Time // how long it takes is no part of any result
 	counted     pipeline.Counts
 	final       int64
 	unaccounted int64
 	repaired    int64
-	committedAt time.Time // when it was known that the last plan of the run is committed
+	committedAt time.Time     // when it was known that the last plan of the run is committed
+	prepared    time.Duration // by prepare, and how long it took; 0: the run begins with report
 }
-
-// start begins to count.
-func (r *runner) start() { r.tally = tally{began: time.Now()} }
 
 // made is a plan that was published, with what its ledger has more than that of the plan before.
 type made struct {

@@ -52,14 +52,16 @@ func (h *Handler) tell(ctx context.Context, reports []Report, told map[string]bo
 
 // report makes a plan if one is due and says what became of it.
 func (r *runner) report(ctx context.Context, req request) Report {
-	if r.ready == nil {
-		r.start()
+	if r.prepared == 0 {
+		r.tally = tally{}
 	}
+	began := time.Now().Add(-r.prepared) // how long it takes is no part of any result
+	r.prepared = 0
 	rep, err := r.run(ctx, req)
-	rep.Pipeline, rep.Began, rep.Took = r.pipe.Name, r.began, time.Since(r.began)
+	rep.Pipeline, rep.Began, rep.Took = r.pipe.Name, began, time.Since(began)
 	rep.Counted, rep.Final, rep.Unaccounted, rep.Repaired = r.counted, r.final, r.unaccounted, r.repaired
 	if rep.Made {
-		rep.Took = r.committedAt.Sub(r.began)
+		rep.Took = r.committedAt.Sub(began)
 	}
 	if err != nil {
 		rep.Err = fmt.Errorf("pipeline %s: %w", r.pipe.Name, err)
