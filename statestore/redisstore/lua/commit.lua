@@ -39,14 +39,14 @@ if not all then return {miss} end
 
 if #all > 0 then
   call('HSET', M, 'mark', 'c')
-  for _, g in ipairs(all) do put(g) end
+  put(all)
 else
   through()
 end
 h.applied = ARGV[3]
 if lt(h.maxts, ARGV[4]) then h.maxts = ARGV[4] end
 if ARGV[5] ~= '' then h.at = ARGV[5] end
-save(h)
+call('HSET', M, 'applied', h.applied, 'maxts', h.maxts, 'at', h.at, 'mark', '') -- the rest is as it was
 -- Parts that others staged are of commits that can no longer succeed, or of calls that will stage again.
 if ARGV[6] ~= '' then call('UNLINK', R) end
 return {'ok', head(h)}

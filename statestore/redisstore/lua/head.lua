@@ -25,7 +25,10 @@ local function open()
     if hex(v[1], 2) and tonumber(v[1], 16) > 1 then return nil, 'version' end
     return nil, 'damaged'
   end
-  if not (hex(v[2], 16) and hex(v[3], 16) and hex(v[4], 16) and hex(v[5], 64) and hex(v[6], 64) and v[7]) then
+  for i = 2, 7 do
+    if not v[i] then return nil, 'damaged' end
+  end
+  if #v[2] ~= 16 or #v[3] ~= 16 or #v[4] ~= 16 or not hex(v[2] .. v[3] .. v[4] .. v[5] .. v[6], 176) or #v[5] ~= 64 then
     return nil, 'damaged'
   end
   return {v = v[1], applied = v[2], maxts = v[3], at = v[4], base = v[5], top = v[6], mark = v[7]}
@@ -149,33 +152,52 @@ local function unstage(id)
   del(R, mine)
 end
 
--- put writes the deltas of one list. The list is entered first, with its largest FROM, so that whatever was written can be
--- found. A stored delta of the same identity (FROM, BUCKET) but with another field name gives way; there can be one only if the
--- list goes up to the least FROM written, which an append does not.
-local function put(g)
-  local key, least, most = list(g.name), sub(g.fields[1], 1, 16), sub(g.fields[1], 1, 16)
-  for _, f in ipairs(g.fields) do
-    local from = sub(f, 1, 16)
-    if lt(from, least) then least = from end
-    if lt(most, from) then most = from end
-  end
-  if not g.old or lt(g.old, most) then call('HSET', S, g.name, most) end
-  if g.old and not lt(g.old, least) then
-    local new, stale = {}, {}
-    for _, f in ipairs(g.fields) do new[sub(f, 1, 18)] = f end
-    for _, f in ipairs(call('HKEYS', key)) do
-      local n = new[sub(f, 1, 18)]
-      if n and n ~= f then stale[#stale + 1] = f end
+-- enter notes the lists of groups with their largest FROM, before anything is written into them, so that whatever was written can be
+-- found.
+local function enter(all)
+  local both = {}
+  for _, g in ipairs(all) do
+    g.least, g.most = sub(g.fields[1], 1, 16), sub(g.fields[1], 1, 16)
+    for i = 2, #g.fields do
+      local from = sub(g.fields[i], 1, 16)
+      if lt(from, g.least) then g.least = from end
+      if lt(g.most, from) then g.most = from end
     end
-    del(key, stale)
-  end
-  for i = 1, #g.fields, 1000 do
-    local j, both = math.min(i + 999, #g.fields), {}
-    local values = g.get(i, j)
-    for k = i, j do
-      both[#both + 1] = g.fields[k]
-      both[#both + 1] = values[k - i + 1]
+    if not g.old or lt(g.old, g.most) then
+      both[#both + 1] = g.name
+      both[#both + 1] = g.most
     end
-    call('HSET', key, unpack(both))
+    if #both >= 2000 then
+      call('HSET', S, unpack(both))
+      both = {}
+    end
+  end
+  if #both > 0 then call('HSET', S, unpack(both)) end
+end
+
+-- put writes the deltas of all groups. A stored delta of the same identity (FROM, BUCKET) but with another field name gives way; there
+-- can be one only if the list goes up to the least FROM written, which an append does not.
+local function put(all)
+  enter(all)
+  for _, g in ipairs(all) do
+    local key = list(g.name)
+    if g.old and not lt(g.old, g.least) then
+      local new, stale = {}, {}
+      for _, f in ipairs(g.fields) do new[sub(f, 1, 18)] = f end
+      for _, f in ipairs(call('HKEYS', key)) do
+        local n = new[sub(f, 1, 18)]
+        if n and n ~= f then stale[#stale + 1] = f end
+      end
+      del(key, stale)
+    end
+    for i = 1, #g.fields, 1000 do
+      local j, both = math.min(i + 999, #g.fields), {}
+      local values = g.get(i, j)
+      for k = i, j do
+        both[#both + 1] = g.fields[k]
+        both[#both + 1] = values[k - i + 1]
+      end
+      call('HSET', key, unpack(both))
+    end
   end
 end

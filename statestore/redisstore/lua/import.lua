@@ -15,10 +15,8 @@ if not all then return {miss} end
 -- nothing has changed; state that can be read from the log again is no reason to fill it further.
 call('HSET', M, 'mark', 'w')
 wipe()
-for _, g in ipairs(all) do
-  g.old = nil
-  put(g)
-end
+for _, g in ipairs(all) do g.old = nil end
+put(all)
 if ARGV[6] ~= '' then call('UNLINK', R) end
 h = {v = '01', applied = ARGV[1], maxts = ARGV[2], at = ARGV[3], base = ARGV[4], top = ARGV[5]}
 save(h)

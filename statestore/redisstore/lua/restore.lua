@@ -22,10 +22,8 @@ local all, miss = groups(10, ARGV[8], ARGV[9])
 if not all then return {miss} end
 
 wipe()
-for _, g in ipairs(all) do
-  g.old = nil
-  put(g)
-end
+for _, g in ipairs(all) do g.old = nil end
+put(all)
 call('UNLINK', R)
 h = {v = '01', applied = ARGV[4], maxts = ARGV[5], at = ARGV[6], base = both, top = both}
 save(h)

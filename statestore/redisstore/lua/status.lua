@@ -3,7 +3,7 @@
 local h, why = open()
 if not h then return {why} end
 local answer, slices = {'ok', head(h)}, call('HGETALL', S)
-local few = math.max(1, math.floor(64 / math.max(1, #slices)))
+local few = math.max(1, math.floor(32 / math.max(1, #slices)))
 for i = 1, #slices, 2 do
   local key = list(slices[i])
   local n = call('HLEN', key)

@@ -9,11 +9,27 @@ if token(h.top) ~= ARGV[1] then
   unstage(ARGV[5])
   return {'refused', head(h)}
 end
-local removes = cut(ARGV[4], 62)
-for _, r in ipairs(removes) do
-  if call('HEXISTS', list(sub(r, 1, 20)), sub(r, 21)) == 0 then
-    unstage(ARGV[5])
-    return {'gone', head(h), r}
+-- The fields to remove, by list. Where they are much of a list, one look at all of it tells whether they are there.
+local removes, order = {}, {}
+for _, r in ipairs(cut(ARGV[4], 62)) do
+  local name = sub(r, 1, 20)
+  if not removes[name] then
+    removes[name] = {}
+    order[#order + 1] = name
+  end
+  removes[name][#removes[name] + 1] = sub(r, 21)
+end
+for _, name in ipairs(order) do
+  local key, fields, there = list(name), removes[name], nil
+  if #fields > 8 and call('HLEN', key) < 4 * #fields then
+    there = {}
+    for _, f in ipairs(call('HKEYS', key)) do there[f] = true end
+  end
+  for _, f in ipairs(fields) do
+    if there and not there[f] or not there and call('HEXISTS', key, f) == 0 then
+      unstage(ARGV[5])
+      return {'gone', head(h), name .. f}
+    end
   end
 end
 local all, miss = groups(7, ARGV[5], ARGV[6])
@@ -34,16 +50,15 @@ for _, t in ipairs(cut(ARGV[3], 36)) do
   touched[name] = true
 end
 -- Lists that are dropped or trimmed in part are harmless; deltas that are replaced in part would be counted twice or never.
-if #removes > 0 or #all > 0 then call('HSET', M, 'mark', 'w') end
-for _, r in ipairs(removes) do
-  local name = sub(r, 1, 20)
-  call('HDEL', list(name), sub(r, 21))
+if #order > 0 or #all > 0 then call('HSET', M, 'mark', 'w') end
+for _, name in ipairs(order) do
+  del(list(name), removes[name])
   touched[name] = true
 end
-for _, g in ipairs(all) do put(g) end
+put(all)
 for name in pairs(touched) do
   if call('EXISTS', list(name)) == 0 then call('HDEL', S, name) end
 end
-if #removes > 0 or #all > 0 then call('HSET', M, 'mark', h.mark) end
+if #order > 0 or #all > 0 then call('HSET', M, 'mark', h.mark) end
 if ARGV[5] ~= '' then call('UNLINK', R) end
 return {'ok', head(h)}
