@@ -207,8 +207,19 @@ func (a *accumulator) flush(p *valuePlan) {
 	a.pending, a.centroids = a.pending[:0], a.centroids[:0]
 }
 
-// arrange changes a as evaluating it would.
+// arrange changes a as evaluating it would. So do user-defined functions, which may reorder what they hold.
 func (a *accumulator) arrange(p *valuePlan) {
+	if p.needs&needOwn != 0 {
+		var scratch []byte
+		for _, s := range a.more.own {
+			scratch = s.AppendJSON(scratch[:0])
+		}
+	}
+	a.fold(p)
+}
+
+// fold does it for what is no user-defined function.
+func (a *accumulator) fold(p *valuePlan) {
 	switch {
 	case p.needs&needSamples == 0:
 	case a.folded == 0:
@@ -225,7 +236,7 @@ func (a *accumulator) sortPending() []float64 {
 
 // totals sets t to what the functions are evaluated on. It is valid until a changes.
 func (a *accumulator) totals(t *totals, p *valuePlan) {
-	a.arrange(p)
+	a.fold(p)
 	switch needs := p.needs; {
 	case needs&needSamples != 0 && a.folded == 0:
 		t.fold(needs, a.pending)

@@ -12,6 +12,7 @@ import (
 // the other, so that their cuts are at the same offsets unless a batch came in between; then one of them merges for all.
 type alike struct {
 	last *pipeline.Firing // the last one of this look that was computed, nil: none
+	left int              // pipelines whose turn is still to come in this look
 }
 
 // findAlike gives runners of pipelines that merge the same something in common.
@@ -29,11 +30,10 @@ func findAlike(runners []*runner) {
 	}
 }
 
-// prepare begins the plans of pipelines that are alike, those of one kind after the other, up to the cuts. It gives up after a while:
-// where something hangs, or much has to be caught up with, the others must not wait. Who is not prepared begins when it is its turn.
+// prepare begins the plans of pipelines that are alike, those of one kind after the other, up to the cuts. What may take long is left to
+// each one's own turn, and so are all others where it took long nevertheless: nobody is to wait for what somebody else has to do.
 func prepare(ctx context.Context, runners []*runner, req request) {
-	short, cancel := look(ctx)
-	defer cancel()
+	began := time.Now()
 	done := map[*alike]bool{nil: true}
 	for i, first := range runners {
 		if done[first.alike] {
@@ -41,18 +41,12 @@ func prepare(ctx context.Context, runners []*runner, req request) {
 		}
 		done[first.alike] = true
 		for _, r := range runners[i:] {
-			if r.alike == first.alike && short.Err() == nil {
-				r.prepare(short, req)
+			if r.alike != first.alike {
+				continue
 			}
-		}
-	}
-}
-
-// forget lets go of what was merged.
-func forget(runners []*runner) {
-	for _, r := range runners {
-		if r.alike != nil {
-			r.alike.last = nil
+			if r.alike.left++; time.Since(began) < lookTimeout && !(r.slow && r.session == nil) {
+				r.prepare(ctx, req)
+			}
 		}
 	}
 }
@@ -61,6 +55,7 @@ func forget(runners []*runner) {
 func (r *runner) prepare(ctx context.Context, req request) {
 	r.tally = tally{}
 	began := time.Now()
+	r.preparing = true
 	for tries := 1; tries <= maxAttempts; tries++ {
 		w := &work{tries: tries}
 		w.err = r.cut(ctx, req, w)
@@ -68,15 +63,24 @@ func (r *runner) prepare(ctx context.Context, req request) {
 			break
 		}
 	}
-	if ctx.Err() != nil && r.ready.err != nil { // only because the time was short
+	if r.preparing = false; errors.Is(r.ready.err, errLater) {
 		r.ready = nil
-		r.closeSession()
-		r.claim.number = noClaim
 	}
 	r.prepared = max(time.Since(began), 1)
 }
 
-// compute computes a plan: from what the last one has merged, if it is fed the same. So there are the tables of two firings at most.
+// reported lets go of what was merged once the last pipeline of the kind has had its turn.
+func (a *alike) reported() {
+	if a == nil {
+		return
+	}
+	if a.left--; a.left <= 0 {
+		a.last = nil
+	}
+}
+
+// compute computes a plan: from what the last one has merged, if it is fed the same. So there are the tables of two
+// firings at most.
 func (r *runner) compute(ctx context.Context, parts []*partition, turn pipeline.Turn) (*pipeline.Outcome, error) {
 	if r.alike == nil {
 		_, out, err := r.feed(ctx, parts, turn)

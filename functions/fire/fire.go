@@ -32,6 +32,8 @@ var (
 	ErrHalted = errors.New("fire: halted")
 	// errAgain starts the plan again at its first step.
 	errAgain = errors.New("fire: begin the plan again")
+	// errLater leaves a plan that was begun early to the pipeline's own turn.
+	errLater = errors.New("fire: later")
 )
 
 // LowFunc decides the watermark. It is a seam for tests and for closing everything; the product uses watermark.Low.
@@ -132,7 +134,6 @@ func (h *Handler) runAll(ctx context.Context, req request) []Report {
 		r.said = nil
 	}
 	prepare(ctx, h.runners, req)
-	defer forget(h.runners)
 	for _, r := range h.runners {
 		reports = append(reports, r.report(ctx, req))
 	}

@@ -101,7 +101,6 @@ func (l *loop) tick(ctx context.Context, nudge apply.Nudge) (quiet bool) {
 	live := slices.DeleteFunc(slices.Clone(l.runners), func(r *runner) bool { return l.failed[r] != nil })
 	req := request{nudge: nudge}
 	prepare(ctx, live, req)
-	defer forget(live)
 	for _, r := range live {
 		rep := r.report(ctx, req)
 		reports = append(reports, rep)

@@ -35,22 +35,24 @@ func look(ctx context.Context) (context.Context, context.CancelFunc) {
 // runner fires one pipeline.
 type runner struct {
 	*Deps
-	pipe    *pipeline.Pipeline
-	applier *apply.Applier
-	session kafkaio.Session // nil: none is open
-	plan    *apply.Plan     // what the open session read or committed itself; nil: read it
-	fresh   bool            // this attempt has read the plan, else it is the open session's
-	claim   claim
-	maxSide int             // largest message of a side output that is published whole, in bytes; 0: any
-	lived   bool            // this process has seen the pipeline live
-	told    bool            // this invocation has said that the pipeline ended
-	rests   bool            // the pipeline had ended when it was last looked at
-	said    map[string]bool // what this invocation has said of partitions: message and cause
-	tidied  event.Time      // when the state of ended pipelines was last looked for
-	unsure  *made           // a plan of which it is not known whether it was committed
-	alike   *alike          // nil: no other pipeline merges the same
-	ready   *work           // a plan that was begun together with those of pipelines that merge the same
-	history paneHistory
+	pipe      *pipeline.Pipeline
+	applier   *apply.Applier
+	session   kafkaio.Session // nil: none is open
+	plan      *apply.Plan     // what the open session read or committed itself; nil: read it
+	fresh     bool            // this attempt has read the plan, else it is the open session's
+	claim     claim
+	maxSide   int             // largest message of a side output that is published whole, in bytes; 0: any
+	lived     bool            // this process has seen the pipeline live
+	told      bool            // this invocation has said that the pipeline ended
+	rests     bool            // the pipeline had ended when it was last looked at
+	said      map[string]bool // what this invocation has said of partitions: message and cause
+	tidied    event.Time      // when the state of ended pipelines was last looked for
+	unsure    *made           // a plan of which it is not known whether it was committed
+	alike     *alike          // nil: no other pipeline merges the same
+	ready     *work           // a plan that was begun together with those of pipelines that merge the same
+	preparing bool            // that is going on: what may take long is left for later
+	slow      bool            // the last session could not be opened early
+	history   paneHistory
 	tally
 }
 
@@ -243,11 +245,20 @@ func (r *runner) open(ctx context.Context) error {
 	if faults.Off(faults.Fencing) {
 		id = fmt.Sprintf("%s.%x", id, r.NewToken())
 	}
-	s, err := r.Publisher.Open(ctx, id)
+	opening, cancel := ctx, func() {}
+	if r.preparing {
+		opening, cancel = look(ctx)
+	}
+	defer cancel()
+	s, err := r.Publisher.Open(opening, id)
+	if err != nil && opening.Err() != nil && ctx.Err() == nil {
+		r.slow = true
+		return errLater
+	}
 	if err != nil {
 		return fmt.Errorf("open a session of %s: %w", r.pipe.Group(), err)
 	}
-	r.session, r.plan, r.claim.floor = s, nil, nil
+	r.session, r.plan, r.claim.floor, r.slow = s, nil, nil, false
 	return errAgain
 }
 
@@ -320,9 +331,7 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 	}
 	idle := r.pipe.Watermark.IdleTimeout
 	now := r.Clock()
-	var blocked apply.PartitionsError
-	var mu sync.Mutex
-	err = each(lagging, func(p *partition) error {
+	target := func(p *partition) int64 {
 		to := p.base.Offset
 		if faults.Off(faults.RaiseBase) {
 			to = 0
@@ -339,9 +348,16 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 			}
 			to = max(to, end)
 		}
-		if p.status.Applied >= to {
-			return nil
-		}
+		return to
+	}
+	behind := slices.DeleteFunc(lagging, func(p *partition) bool { return p.status.Applied >= target(p) })
+	if len(behind) > 0 && r.preparing {
+		return errLater
+	}
+	var blocked apply.PartitionsError
+	var mu sync.Mutex
+	err = each(behind, func(p *partition) error {
+		to := target(p)
 		r.Logger.InfoContext(ctx, "catching up from the log", "pipeline", r.pipe.Name, "topic", p.Topic, "partition", p.TopicPartition.Partition,
 			"applied", p.status.Applied, "to", to)
 		var work apply.Work
@@ -364,7 +380,7 @@ func (r *runner) catchUp(ctx context.Context, parts []*partition, req request) e
 	if err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
-	if slices.ContainsFunc(lagging, func(p *partition) bool { return p.moved }) {
+	if slices.ContainsFunc(behind, func(p *partition) bool { return p.moved }) {
 		return errAgain
 	}
 	return nil

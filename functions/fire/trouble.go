@@ -58,6 +58,7 @@ func (r *runner) report(ctx context.Context, req request) Report {
 	began := time.Now().Add(-r.prepared) // how long it takes is no part of any result
 	r.prepared = 0
 	rep, err := r.run(ctx, req)
+	r.alike.reported()
 	rep.Pipeline, rep.Began, rep.Took = r.pipe.Name, began, time.Since(began)
 	rep.Counted, rep.Final, rep.Unaccounted, rep.Repaired = r.counted, r.final, r.unaccounted, r.repaired
 	if rep.Made {

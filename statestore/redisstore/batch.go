@@ -16,7 +16,7 @@ var (
 	_ statestore.Together  = (*Store)(nil)
 )
 
-// CommitAll implements statestore.Committer: as all that follow, it takes one round trip to each server. Deltas that several commits have in
+// CommitAll implements statestore.Committer: as all that follow, it takes one round trip to each server, unless there is very much to send or to ask for. Deltas that several commits have in
 // common, being the same slice, are encoded once. What is too large for one call is committed by itself.
 func (s *Store) CommitAll(ctx context.Context, commits []statestore.SlotCommit) []statestore.Answer[statestore.Meta] {
 	out := make([]statestore.Answer[statestore.Meta], len(commits))

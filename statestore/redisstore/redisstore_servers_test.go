@@ -183,6 +183,50 @@ func TestScriptsAreSentAgainToAServerThatForgotThem(t *testing.T) {
 	})
 }
 
+// More calls than go together at once, and more lists than one of them may ask for: each has its own answer all the same.
+func TestVeryManyGoTogether(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *Store) {
+		s.limits.lists = 7
+		base := newSlot(t, s)
+		const n = 2*maxTogether + 9
+		slots := make([]statestore.Slot, n)
+		commits, raises, asked := make([]statestore.SlotCommit, n), make([]statestore.SlotRaise, n), make([]statestore.SlotIndex, n)
+		for i := range slots {
+			slots[i] = base
+			slots[i].Partition = int32(100 + i)
+			top := created(t, s, slots[i], 0)
+			commits[i] = statestore.SlotCommit{Slot: slots[i], Commit: statestore.Commit{Top: top, To: int64(i + 1)}}
+			raises[i] = statestore.SlotRaise{Slot: slots[i], Raise: statestore.Raise{Token: newToken(), Base: top, Watermark: event.Time(i)}}
+			asked[i] = statestore.SlotIndex{Slot: slots[i], Token: raises[i].Raise.Token}
+			for l := range i % 10 {
+				id := statestore.SliceID{Start: event.Time(l)}
+				commits[i].Commit.Deltas = append(commits[i].Commit.Deltas, statestore.Delta{Ref: statestore.DeltaRef{Slice: id, To: int64(i + 1)}, Payload: []byte{byte(l)}})
+				asked[i].Slices = append(asked[i].Slices, id)
+			}
+		}
+		for i, got := range s.CommitAll(t.Context(), commits) {
+			if got.Err != nil || got.Value.Applied != int64(i+1) {
+				t.Fatalf("commit %d: %+v, %v", i, got.Value, got.Err)
+			}
+		}
+		for i, got := range s.RaiseAll(t.Context(), raises) {
+			if got.Err != nil || got.Value.Top.Token != raises[i].Raise.Token {
+				t.Fatalf("raise %d: %+v, %v", i, got.Value, got.Err)
+			}
+		}
+		for i, got := range s.StatusAll(t.Context(), slots) {
+			if got.Err != nil || got.Value.Applied != int64(i+1) || len(got.Value.Slices) != i%10 {
+				t.Fatalf("status %d: %+v, %v", i, got.Value, got.Err)
+			}
+		}
+		for i, got := range s.IndexAll(t.Context(), asked) {
+			if got.Err != nil || len(got.Value) != i%10 {
+				t.Fatalf("index %d: %v, %v", i, got.Value, got.Err)
+			}
+		}
+	})
+}
+
 // A client repeats a command whose answer it did not get. That is harmless for a commit, which then is a conflict with the head
 // it wrote itself, and not done for a raise.
 func TestRetriesAfterALostAnswer(t *testing.T) {
