@@ -194,6 +194,11 @@ func TestVeryManyGoTogether(t *testing.T) {
 		for i := range slots {
 			slots[i] = base
 			slots[i].Partition = int32(100 + i)
+			t.Cleanup(func() {
+				if err := s.Drop(context.WithoutCancel(t.Context()), slots[i]); err != nil {
+					t.Error(err)
+				}
+			})
 			top := created(t, s, slots[i], 0)
 			commits[i] = statestore.SlotCommit{Slot: slots[i], Commit: statestore.Commit{Top: top, To: int64(i + 1)}}
 			raises[i] = statestore.SlotRaise{Slot: slots[i], Raise: statestore.Raise{Token: newToken(), Base: top, Watermark: event.Time(i)}}
