@@ -145,7 +145,7 @@ func (r *runner) attempt(ctx context.Context, req request) (Report, error) {
 	return w.rep, w.err
 }
 
-// cut does what comes before the state is read: steps 0 to 2, the last of which cuts every partition.
+// cut does what comes before the state is read: steps 0 to 3, the last of which cuts every partition.
 func (r *runner) cut(ctx context.Context, req request, w *work) error {
 	// The partitions first: where the very first commit of a group is in flight, a client sees it only for topics it knows.
 	all, err := r.Log.Partitions(ctx, r.pipe.Topics)
@@ -197,7 +197,7 @@ func (r *runner) cut(ctx context.Context, req request, w *work) error {
 	return err
 }
 
-// complete reads what the plan needs, computes and publishes it: steps 3 to 6.
+// complete reads what the plan needs, computes and publishes it: steps 4 to 6.
 func (r *runner) complete(ctx context.Context, w *work) error {
 	out, err := r.read(ctx, w)
 	if err != nil {
