@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"testing"
+	"weak"
 
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/tests/seed"
@@ -130,6 +132,29 @@ func TestAFiringComesToTheSameWithTheWorkOfAnother(t *testing.T) {
 		t.Errorf("%d firings took over the work of another, %d found that they may not, %d had other deltas: each has to happen", borrowed, unlike, apart)
 	}
 	t.Logf("%d firings took over the work of another, %d found that they may not, %d had other deltas", borrowed, unlike, apart)
+}
+
+// What a firing has merged is let go of, also where nothing of it could be taken over: else the last of many would hold all of them.
+func TestAFiringDoesNotHoldTheOneBefore(t *testing.T) {
+	w := &twin{p: compile(t, `[{type: tumbling, size: 10ms}]`, ""), parts: [2]*state{{}, {}}}
+	var before weak.Pointer[Firing]
+	var last *Firing
+	for n := range int64(3) {
+		w.parts[0].add(fold(t, w.p, Chunk{From: n, Fence: event.MinTime}, rec(n, 1, "a", 1)))
+		f, _, err := w.compute(t, Turn{Plan: 1, Prev: event.MinTime, W: 25}, [2]int64{}, [2]int64{n + 1, 0}, last)
+		if err != nil || f.TookOver() {
+			t.Fatal(err, f.TookOver())
+		}
+		if last != nil {
+			before = weak.Make(last)
+		}
+		last = f
+	}
+	runtime.GC()
+	if before.Value() != nil {
+		t.Error("the firing before is still held")
+	}
+	runtime.KeepAlive(last)
 }
 
 // In which order the windows of a plan are looked at is not fixed, and rows of slices are evaluated as well as merged.
