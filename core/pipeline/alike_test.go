@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"weak"
 
+	"github.com/llm-auto-optimizer/tidemark/core/aggregate"
 	"github.com/llm-auto-optimizer/tidemark/core/event"
 	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
@@ -155,6 +157,26 @@ func TestAFiringDoesNotHoldTheOneBefore(t *testing.T) {
 		t.Error("the firing before is still held")
 	}
 	runtime.KeepAlive(last)
+}
+
+// Writing down what waits in a row leaves the row to others as it was.
+func TestAStoredRowIsAsItWas(t *testing.T) {
+	f := &Firing{p: compile(t, `[{type: tumbling, size: 10ms}]`, "")}
+	r := rand.New(rand.NewPCG(seed.Of(t), 0))
+	row := aggregate.Row{}
+	f.p.composite.Reset(&row)
+	for range 3000 { // not folded yet, though too many to be stored as they are
+		f.p.composite.AddRecord(&row)
+		f.p.composite.Add(&row, 0, r.NormFloat64())
+	}
+	f.p.composite.Arrange(&row)
+	before := f.p.composite.AppendResults(nil, &row)
+	if len(f.stored(&row)) == 0 {
+		t.Error("nothing is stored")
+	}
+	if after := f.p.composite.AppendResults(nil, &row); !bytes.Equal(before, after) {
+		t.Errorf("%s\nand then\n%s", before, after)
+	}
 }
 
 // In which order the windows of a plan are looked at is not fixed, and rows of slices are evaluated as well as merged.
