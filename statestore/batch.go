@@ -95,20 +95,30 @@ func SweepAll(ctx context.Context, s Store, sweeps []SlotSweep) []Answer[struct{
 	return sideBySide(sweeps, func(w SlotSweep) (struct{}, error) { return struct{}{}, s.Sweep(ctx, w.Slot, w.Sweep) })
 }
 
-// maxSideBySide bounds the calls that are under way at once.
-const maxSideBySide = 16
+// MaxSideBySide is how many calls about different slots are under way at once.
+const MaxSideBySide = 16
 
 func sideBySide[C, T any](calls []C, f func(C) (T, error)) []Answer[T] {
 	out := make([]Answer[T], len(calls))
-	limit := make(chan struct{}, maxSideBySide)
+	SideBySide(len(calls), MaxSideBySide, func(i int) { out[i].Value, out[i].Err = f(calls[i]) })
+	return out
+}
+
+// SideBySide calls f with 0 to n-1, at most as many at once as are given, and returns when all calls have. A single one is the caller's
+// own.
+func SideBySide(n, most int, f func(i int)) {
+	if n == 1 {
+		f(0)
+		return
+	}
+	limit := make(chan struct{}, most)
 	var wg sync.WaitGroup
-	for i := range calls {
+	for i := range n {
 		limit <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-limit }()
-			out[i].Value, out[i].Err = f(calls[i])
+			f(i)
 		})
 	}
 	wg.Wait()
-	return out
 }

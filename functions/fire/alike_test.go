@@ -3,7 +3,6 @@ package fire_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -21,7 +20,6 @@ import (
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio"
 	"github.com/llm-auto-optimizer/tidemark/functions/kafkaio/memlog"
 	"github.com/llm-auto-optimizer/tidemark/functions/settings"
-	"github.com/llm-auto-optimizer/tidemark/statestore"
 	"github.com/llm-auto-optimizer/tidemark/statestore/memstore"
 	"github.com/llm-auto-optimizer/tidemark/tests/seed"
 )
@@ -64,7 +62,6 @@ func newSiblings(t *testing.T, publish func(kafkaio.Publisher) kafkaio.Publisher
 			t.Fatal(err)
 		}
 	}
-	tokens := uint64(0)
 	w.store = memstore.New()
 	clock := func() event.Time { return w.now }
 	logger := slog.New(slog.NewTextHandler(&w.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -77,11 +74,7 @@ func newSiblings(t *testing.T, publish func(kafkaio.Publisher) kafkaio.Publisher
 	}
 	w.fire = fire.New(fire.Deps{
 		App: app, Pipelines: w.pipes, Store: w.store, Log: w.log, Publisher: publisher, Clock: clock, Logger: logger,
-		NewToken: func() (t statestore.Token) {
-			tokens++
-			binary.BigEndian.PutUint64(t[:], tokens)
-			return t
-		},
+		NewToken: counted(new(uint64)),
 	})
 	w.run(t)
 	return w

@@ -75,12 +75,17 @@ func (b *bench) restart() {
 	b.apply = apply.New(apply.Deps{Pipeline: b.pipe, Store: b.store, Log: b.log, Errors: b.app.Errors, Buffer: b.app.BufferSize, Clock: clock, Logger: logger})
 	b.fire = fire.New(fire.Deps{
 		App: b.app, Pipelines: []*pipeline.Pipeline{b.pipe}, Store: b.store, Log: b.log, Publisher: b.log, Clock: clock, Logger: logger,
-		NewToken: func() (t statestore.Token) {
-			b.tokens++
-			binary.BigEndian.PutUint64(t[:], b.tokens)
-			return t
-		},
+		NewToken: counted(&b.tokens),
 	})
+}
+
+// counted returns a source of tokens that are n + 1, n + 2 and so on.
+func counted(n *uint64) func() statestore.Token {
+	return func() (t statestore.Token) {
+		*n++
+		binary.BigEndian.PutUint64(t[:], *n)
+		return t
+	}
 }
 
 func (b *bench) run(t *testing.T) fire.Report {

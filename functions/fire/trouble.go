@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/llm-auto-optimizer/tidemark/functions/apply"
@@ -113,31 +112,22 @@ func slotsOf(parts []*partition) []statestore.Slot {
 
 // eachWith gives f what the store answered for every partition. What f fails with comes back as each's does.
 func eachWith[T any](parts []*partition, answers []statestore.Answer[T], f func(*partition, T, error) error) error {
-	var failed apply.PartitionsError
+	errs := make([]error, len(parts))
 	for i, p := range parts {
-		if err := f(p, answers[i].Value, answers[i].Err); err != nil {
-			failed.Failures = append(failed.Failures, apply.Failure{TopicPartition: p.TopicPartition, Err: err})
-		}
+		errs[i] = f(p, answers[i].Value, answers[i].Err)
 	}
-	if len(failed.Failures) == 0 {
-		return nil
-	}
-	return &failed
+	return joined(parts, errs)
 }
 
 // each runs f for all partitions side by side. What fails comes back as an apply.PartitionsError.
 func each(parts []*partition, f func(*partition) error) error {
 	errs := make([]error, len(parts))
-	limit := make(chan struct{}, 16)
-	var wg sync.WaitGroup
-	for i, p := range parts {
-		limit <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-limit }()
-			errs[i] = f(p)
-		})
-	}
-	wg.Wait()
+	statestore.SideBySide(len(parts), statestore.MaxSideBySide, func(i int) { errs[i] = f(parts[i]) })
+	return joined(parts, errs)
+}
+
+// joined is an apply.PartitionsError of those that failed, nil if none did.
+func joined(parts []*partition, errs []error) error {
 	var failed apply.PartitionsError
 	for i, p := range parts {
 		if errs[i] != nil {

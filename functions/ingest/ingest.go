@@ -107,16 +107,7 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	work := h.split(ctx, ev)
 	failed := make([]outcome, len(work))
-	limit := make(chan struct{}, max(1, h.App.Parallelism))
-	var wg sync.WaitGroup
-	for i := range work {
-		limit <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-limit }()
-			failed[i] = h.partition(ctx, work[i])
-		})
-	}
-	wg.Wait()
+	statestore.SideBySide(len(work), max(1, h.App.Parallelism), func(i int) { failed[i] = h.partition(ctx, work[i]) })
 	var items []esm.Failure
 	for i := range failed {
 		items = append(items, failed[i].items...)

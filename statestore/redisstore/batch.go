@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -151,25 +150,7 @@ func (s *Store) runBundle(ctx context.Context, b *bundle, tell func(i int, got c
 			}
 		})
 	}
-	sideBySide(tasks)
-}
-
-// sideBySide runs the last task itself, which often is the only one.
-func sideBySide(tasks []func()) {
-	if len(tasks) == 0 {
-		return
-	}
-	limit := make(chan struct{}, maxSideBySide)
-	var wg sync.WaitGroup
-	for _, task := range tasks[:len(tasks)-1] {
-		limit <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-limit }()
-			task()
-		})
-	}
-	tasks[len(tasks)-1]()
-	wg.Wait()
+	statestore.SideBySide(len(tasks), statestore.MaxSideBySide, func(i int) { tasks[i]() })
 }
 
 // batch is calls that go to one server together. All of them have the time that one call has, so they are bounded in what they ask for.

@@ -40,10 +40,8 @@ const (
 	maxLists     = 500     // lists asked for
 )
 
-const (
-	maxTogether   = 64 // calls that are sent together
-	maxSideBySide = 16 // servers, and calls that are made by themselves, at once
-)
+// maxTogether bounds the calls that are sent together.
+const maxTogether = 64
 
 // Options says where the store is.
 type Options struct {
